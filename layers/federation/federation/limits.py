@@ -1,0 +1,34 @@
+"""Every limit of the federation by name; a value that an operator may tune is a setting instead."""
+
+from typing import Final
+
+#: Largest integer that every JSON implementation keeps exactly (RFC 7493, I-JSON).
+SAFE_INTEGER_MAX: Final = 2**53 - 1
+
+REQUEST_BODY_BYTES_MAX: Final = 64 * 1024
+REQUEST_BATCH_BYTES_MAX: Final = 2 * 1024 * 1024
+REQUEST_BATCH_ITEMS_MAX: Final = 100
+CONTENT_BYTES_MAX: Final = 16 * 1024
+CONTENT_SALT_HEX_MIN: Final = 32
+OBJECT_IDS_MAX: Final = 16
+
+#: SQS takes ten entries in one SendMessageBatch and 256 KiB in all of them together.
+INBOX_ENTRIES_MAX: Final = 10
+INBOX_BYTES_MAX: Final = 256 * 1024
+
+#: Step Functions refuses a state's input or output above 256 KiB; a batch grows by its places,
+#: votes and rewards on the way, so it enters with less than half of that.
+PIPELINE_BYTES_MAX: Final = 256 * 1024
+BATCH_BYTES_MAX: Final = 120 * 1024
+BATCH_ITEMS_MAX: Final = 100
+
+LATITUDE_E7_MAX: Final = 90 * 10**7
+LONGITUDE_E7_MAX: Final = 180 * 10**7
+
+SHARDS_PER_CONTINENT: Final = 64
+
+#: Uses and seconds of one content key (DESIGN section 4).
+CONTENT_KEY_USES_MAX: Final = 2**20
+CONTENT_KEY_LIFETIME_S: Final = 300
+
+SECRET_TTL_S: Final = 60
