@@ -1,0 +1,79 @@
+// Command ferretdb serves one MongoDB-compatible database from a directory of SQLite files,
+// as the local stand-in for one MongoDB Atlas cluster.
+//
+// FerretDB's own command lacks a generated version file when it is taken from the Go module
+// proxy, so this is a main of our own on its embeddable package.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/FerretDB/FerretDB/ferretdb"
+)
+
+func main() {
+	if err := serve(); err != nil {
+		fmt.Fprintln(os.Stderr, "ferretdb:", err)
+		os.Exit(1)
+	}
+}
+
+// serve runs until SIGINT or SIGTERM; a second signal ends the process at once.
+func serve() error {
+	data := flag.String("data", "", "directory of the SQLite files; made if absent")
+	listen := flag.String("listen", "", "TLS address, host:port; the host must be a loopback address")
+	certificate := flag.String("tls-cert", "", "PEM file of the server's certificate")
+	key := flag.String("tls-key", "", "PEM file of the server's private key")
+	clientCA := flag.String("tls-client-ca", "", "PEM file of the CA that must have signed each client's certificate")
+	flag.Parse()
+
+	for name, value := range map[string]string{
+		"data": *data, "listen": *listen, "tls-cert": *certificate, "tls-key": *key, "tls-client-ca": *clientCA,
+	} {
+		if value == "" {
+			return errors.New("missing -" + name)
+		}
+	}
+	if err := os.MkdirAll(*data, 0o700); err != nil {
+		return err
+	}
+	directory, err := filepath.Abs(*data)
+	if err != nil {
+		return err
+	}
+	// FerretDB wants a URI whose path is a directory, told by the closing slash.
+	sqlite := url.URL{Scheme: "file", Path: directory + "/"}
+
+	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	server, err := ferretdb.New(&ferretdb.Config{
+		Handler:   "sqlite",
+		SQLiteURL: sqlite.String(),
+		Logger:    logger,
+		Listener: ferretdb.ListenerConfig{
+			TLS:         *listen,
+			TLSCertFile: *certificate,
+			TLSKeyFile:  *key,
+			TLSCAFile:   *clientCA,
+		},
+	})
+	if err != nil {
+		return err
+	}
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	go func() {
+		<-ctx.Done()
+		stop() // from here on a second signal has its default effect
+	}()
+	return server.Run(ctx)
+}

@@ -1,0 +1,108 @@
+"""Real servers for the integration tests, each started once a session on free ports of loopback.
+
+`ferretdb`, `immudb`, `dynamodb_local`, `ministack`: each is a `lovectl.processes.Server`, which a
+test may `kill()`, `pause()`, `resume()` and `restart()` on the same port and data; a test that
+breaks one mends it. `toxiproxy` adds proxies by `.api.add(name, listen_port, upstream_port)`.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lovectl.paths import private_directory
+from lovectl.pki import TransportPki
+from lovectl.processes import free_ports
+from lovectl.servers import (
+    DynamoDbLocalServer,
+    FerretDbServer,
+    ImmuDbServer,
+    MiniStackServer,
+    ToxiproxyServer,
+)
+
+IMMUDB_PASSWORD = "Correct-Horse-1"
+
+
+@pytest.fixture(scope="session")
+def server_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the servers keep data and logs."""
+    return private_directory(tmp_path_factory.mktemp("servers"))
+
+
+@pytest.fixture(scope="session")
+def transport_pki(server_directory: Path) -> TransportPki:
+    """The CA, server and client certificates of every connection (PEM files)."""
+    return TransportPki.create(server_directory / "tls")
+
+
+@pytest.fixture(scope="session")
+def foreign_pki(server_directory: Path) -> TransportPki:
+    """Certificates of a CA that no server trusts."""
+    return TransportPki.create(server_directory / "foreign-tls")
+
+
+@pytest.fixture(scope="session")
+def ferretdb(server_directory: Path, transport_pki: TransportPki) -> Iterator[FerretDbServer]:
+    """One MongoDB-compatible server; `.uri` has the TLS files in it, `.port` its port."""
+    server = FerretDbServer(
+        "ferretdb", server_directory / "ferretdb", free_ports(1)[0], transport_pki
+    )
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def immudb(server_directory: Path, transport_pki: TransportPki) -> Iterator[ImmuDbServer]:
+    """immuDB over TLS; `.address`, `.username`, `.password`, `.database`, `.pki.ca_file`."""
+    server = ImmuDbServer(
+        server_directory / "immudb", free_ports(1)[0], transport_pki, IMMUDB_PASSWORD
+    )
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def dynamodb_local(server_directory: Path) -> Iterator[DynamoDbLocalServer]:
+    """DynamoDB Local; `.client()` and `.endpoint_url`."""
+    server = DynamoDbLocalServer(server_directory / "dynamodb-local", free_ports(1)[0])
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def ministack(server_directory: Path, transport_pki: TransportPki) -> Iterator[MiniStackServer]:
+    """The local AWS over TLS; `.client("kms")`, `.endpoint_url`, `.pki.ca_file` its CA."""
+    directory = private_directory(server_directory / "ministack")
+    server = MiniStackServer(directory, free_ports(1)[0], transport_pki)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def toxiproxy(server_directory: Path) -> Iterator[ToxiproxyServer]:
+    """The faulty network; add a proxy by `proxied`, or by `.api.add`."""
+    server = ToxiproxyServer(free_ports(1)[0], server_directory / "toxiproxy.log")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def proxied(toxiproxy: ToxiproxyServer) -> Iterator[Callable[[str, int], int]]:
+    """`proxied("mongo", server.port)` gives the port of a new proxy in front; well again after."""
+    added: list[str] = []
+
+    def add(name: str, upstream_port: int) -> int:
+        port = free_ports(1)[0]
+        toxiproxy.api.add(name, port, upstream_port)
+        added.append(name)
+        return port
+
+    yield add
+    for name in added:
+        toxiproxy.api.remove(name)
