@@ -1,0 +1,92 @@
+"""What a client of a running stack needs: where its API, stores, proxies and keys are."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from federation.regions import CONTINENTS
+from lovectl import stack as stacks
+from lovectl.accounts import Issuer
+from lovectl.checker import ImmudbAccess, Stores
+from lovectl.client import Client
+from lovectl.faults import Proxies
+from lovectl.servers import ImmuDbServer
+
+
+@dataclass(frozen=True)
+class Access:
+    """A running stack, from outside.
+
+    Attributes
+    ----------
+    aws : callable
+        `aws("logs")` is a boto3 client of the local AWS, round the proxies.
+    outputs : mapping
+        The outputs of `template.yaml`.
+    directory : pathlib.Path
+        Holds the servers' data and logs.
+    revoke : callable
+        `revoke(*serials)` publishes a list of exactly these account certificates.
+    """
+
+    api_url: str
+    ca_file: Path
+    issuer: Issuer
+    stores: Stores
+    proxies: Proxies
+    aws: Callable[..., Any]
+    outputs: Mapping[str, str]
+    directory: Path
+    revoke: Callable[..., None]
+
+    def client(self) -> Client:
+        """A client of the API; use it as a context manager."""
+        return Client(self.api_url, self.ca_file)
+
+
+def running_access(name: str = stacks.DEFAULT_NAME) -> Access | None:
+    """The stack of this name, if it runs."""
+    found = stacks.find(name)
+    return None if found is None else access_to(found)
+
+
+@contextmanager
+def started_access(name: str) -> Iterator[Access]:
+    """A stack of its own for as long as the block lasts; see `lovectl.stack.running`."""
+    with stacks.running(name) as stack:
+        yield access_to(stack)
+
+
+def access_to(stack: stacks.Stack) -> Access:
+    """What a client needs of `stack`."""
+    trust, state = stack.trust, stack.state
+    return Access(
+        api_url=stack.api_url,
+        ca_file=stack.pki.ca_file,
+        issuer=Issuer(
+            ca=trust.ca,
+            token_key=trust.token_key,
+            token_key_id=state.token_key_id,
+            token_issuer=state.token_issuer,
+            token_audience=state.token_audience,
+        ),
+        stores=Stores(
+            mongo_uris={one.value: stack.mongo_uri(one.value) for one in CONTINENTS},
+            dynamodb=stack.client("dynamodb"),
+            table=stack.outputs["TransactionsTableName"],
+            immudb=ImmudbAccess(
+                address=f"127.0.0.1:{stack.port_of('immudb')}",
+                username=ImmuDbServer.username,
+                password=state.immudb_password,
+                database=ImmuDbServer.database,
+                server_ca_pem=stack.pki.ca_file.read_text(),
+            ),
+        ),
+        proxies=stack.proxies,
+        aws=stack.client,
+        outputs=stack.outputs,
+        directory=stack.directory,
+        revoke=stack.revoke,
+    )

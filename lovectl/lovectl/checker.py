@@ -1,0 +1,142 @@
+"""Reads what lies in each store, directly, with other clients than the functions use.
+
+It goes round the proxies, the functions and their encryption: plain PyMongo without CSFLE, boto3,
+immuDB's gRPC interface. So it can't share their mistakes.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from lovectl.verdict import Copy
+
+DATABASE: Final = "love_currency_db"
+STORE_TIMEOUT_MS: Final = 10_000
+#: immuDB gives at most 1,000 entries to one scan.
+SCAN_ENTRIES_MAX: Final = 1000
+
+
+@dataclass(frozen=True)
+class ImmudbAccess:
+    """Where immuDB is, and as whom to open a session; PEM of its CA."""
+
+    address: str
+    username: str
+    password: str
+    database: str
+    server_ca_pem: str
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The places of all stores, without the proxies in front of them.
+
+    Attributes
+    ----------
+    mongo_uris : mapping of continent to URI
+        With the TLS files in them.
+    dynamodb : boto3 client
+    table : str
+        Name of the transactions table.
+    """
+
+    mongo_uris: Mapping[str, str]
+    dynamodb: Any
+    table: str
+    immudb: ImmudbAccess
+
+
+def read_copies(stores: Stores) -> list[Copy]:
+    """Every stored transaction of every tier."""
+    copies = [
+        _copy(record, "atlas", continent)
+        for continent in stores.mongo_uris
+        for record in atlas_records(stores, continent)
+    ]
+    copies += [_copy(record, "dynamodb", "") for record in dynamodb_records(stores)]
+    copies += [_copy(record, "immudb", "") for record in immudb_records(stores)]
+    return copies
+
+
+def atlas_records(
+    stores: Stores, continent: str, collection: str = "transactions"
+) -> list[dict[str, Any]]:
+    """The raw documents of a continent's cluster, `content` as the ciphertext that it is."""
+    from pymongo import MongoClient
+
+    with MongoClient[dict[str, Any]](
+        stores.mongo_uris[continent], timeoutMS=STORE_TIMEOUT_MS
+    ) as client:
+        return list(client[DATABASE][collection].find())
+
+
+def dynamodb_records(stores: Stores, prefix: str = "transaction#") -> Iterator[dict[str, Any]]:
+    """The raw items of the fallback table, in DynamoDB's own JSON."""
+    pages = stores.dynamodb.get_paginator("scan").paginate(
+        TableName=stores.table,
+        ConsistentRead=True,
+        FilterExpression="begins_with(pk, :prefix)",
+        ExpressionAttributeValues={":prefix": {"S": prefix}},
+    )
+    for page in pages:
+        yield from page["Items"]
+
+
+def immudb_records(stores: Stores, prefix: str = "transaction:") -> Iterator[dict[str, Any]]:
+    """The raw values of immuDB under `prefix`, parsed as the JSON that they are."""
+    for value in immudb_values(stores.immudb, prefix.encode()):
+        record: dict[str, Any] = json.loads(value)
+        yield record
+
+
+def immudb_values(access: ImmudbAccess, prefix: bytes) -> Iterator[bytes]:
+    """Every value under `prefix`, over a session of its own."""
+    import grpc
+    from immudb.grpc import schema_pb2, schema_pb2_grpc
+
+    credentials = grpc.ssl_channel_credentials(access.server_ca_pem.encode())
+    with grpc.secure_channel(access.address, credentials) as channel:
+        stub = schema_pb2_grpc.ImmuServiceStub(channel)
+        session = stub.OpenSession(
+            schema_pb2.OpenSessionRequest(
+                username=access.username.encode(),
+                password=access.password.encode(),
+                databaseName=access.database,
+            )
+        )
+        metadata = (("sessionid", session.sessionID),)
+        seek = b""
+        while True:
+            request = schema_pb2.ScanRequest(prefix=prefix, seekKey=seek, limit=SCAN_ENTRIES_MAX)
+            entries = stub.Scan(request, metadata=metadata).entries
+            yield from (entry.value for entry in entries)
+            if len(entries) < SCAN_ENTRIES_MAX:
+                return
+            seek = entries[-1].key
+
+
+def _copy(record: Mapping[str, Any], tier: Any, continent: str) -> Copy:
+    plain = {name: _plain(value) for name, value in record.items()}
+    header = plain.get("header") or plain
+    if isinstance(header, str | bytes):
+        header = json.loads(header)
+    found = str(header["transaction_id"] if "transaction_id" in header else plain["_id"])
+    return Copy(
+        transaction_id=found,
+        sender=str(header["sender"]),
+        nonce=int(header["nonce"]),
+        tier=tier,
+        continent=continent or str(plain.get("continent", "")),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A value of DynamoDB's JSON without its type tag; any other value as it is."""
+    if isinstance(value, dict) and len(value) == 1:
+        tag, inner = next(iter(value.items()))
+        if tag in ("S", "N", "B", "BOOL"):
+            return inner
+        if tag == "M":
+            return {name: _plain(one) for name, one in inner.items()}
+    return value

@@ -1,0 +1,153 @@
+"""The commands that use a running stack: `send`, `demo`, `simulate`."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from federation.limits import REQUEST_BATCH_ITEMS_MAX
+from federation.regions import CONTINENTS, Continent
+from lovectl import show
+from lovectl.access import Access, running_access, started_access
+from lovectl.client import ApiError
+from lovectl.demo import demo as run_demo
+from lovectl.faults import Scenario
+from lovectl.input_lines import BadLine, InputLine, read_input
+from lovectl.sending import (
+    RECEIPT_TIMEOUT_S,
+    Posting,
+    outcome_rows,
+    plan,
+    plan_lines,
+    post_all,
+    wait_for_receipts,
+)
+from lovectl.simulate import COUNT_MIN
+from lovectl.simulate import simulate as run_simulation
+
+FAILED = 1
+BAD_USAGE = 2
+DEMO_STACK = "demo"
+SIMULATION_STACK = "simulate"
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to the program."""
+    app.command()(send)
+    app.command()(demo)
+    app.command()(simulate)
+
+
+def send(
+    count: Annotated[int, typer.Option(min=1, help="Transactions to send.")] = 7,
+    continent: Annotated[
+        Continent | None, typer.Option(help="Home continent; by default all seven in turn.")
+    ] = None,
+    batch: Annotated[
+        int, typer.Option(min=1, max=REQUEST_BATCH_ITEMS_MAX, help="Transactions in one request.")
+    ] = 1,
+    input_file: Annotated[
+        Path | None,
+        typer.Option("--input", help="JSONL: amount; optionally recipient, nonce, continent, …"),
+    ] = None,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", help="Seconds to wait for receipts.")
+    ] = RECEIPT_TIMEOUT_S,
+    as_json: JsonOption = False,
+) -> None:
+    """Make accounts, sign, post over HTTPS, and wait for the receipts."""
+    lines = None if input_file is None else _read_lines(input_file)
+    access = running_access()
+    if access is None:
+        _fail("no stack is running: run `lovectl up` first", BAD_USAGE)
+    postings: list[Posting]
+    if lines is None:
+        chosen = CONTINENTS if continent is None else (continent,)
+        postings = plan(access.issuer, count, continents=chosen, batch=batch)
+    else:
+        postings = plan_lines(access.issuer, lines, continent=continent, batch=batch)
+    total = sum(len(one.transactions) for one in postings)
+    with access.client() as client:
+        try:
+            with show.bar("sending", total) as progress:
+                accepted = post_all(client, postings, progress=progress)
+            with show.bar("receipts", total) as progress:
+                answers = wait_for_receipts(
+                    client, accepted, timeout_s=timeout_s, progress=progress
+                )
+        except ApiError as error:
+            _fail(str(error), FAILED)
+    rows = outcome_rows(accepted, answers)
+    if as_json:
+        show.print_json({"transactions": rows})
+    else:
+        show.tables.print(show.receipts_table(rows, f"{total} transactions"))
+    if any(row["status"] != "stored" for row in rows):
+        raise typer.Exit(FAILED)
+
+
+def demo(as_json: JsonOption = False) -> None:
+    """Bring a stack up, send 700 transactions from seven continents, break a store, take it down."""
+    console = show.notes if as_json else show.tables
+    with started_access(DEMO_STACK) as access:
+        report = run_demo(access, console)
+    if as_json:
+        show.print_json(report)
+    if not report["kept"]:
+        raise typer.Exit(FAILED)
+
+
+def simulate(
+    scenario: Annotated[Scenario, typer.Argument(help="Which stores go down.")],
+    count: Annotated[int, typer.Option(min=COUNT_MIN, help="Transactions to send.")] = 210,
+    seed: Annotated[int | None, typer.Option(help="Replays the same plan.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take stores down while sending, then compare what was accepted with what is stored."""
+    chosen_seed = _random_seed() if seed is None else seed
+    with _access_or_start() as access:
+        report = run_simulation(access, scenario, count=count, seed=chosen_seed, bar=show.bar)
+    if as_json:
+        show.print_json(report)
+    else:
+        show.tables.print(show.verdict_table(report))
+    if report["verdict"] != "holds":
+        raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _access_or_start() -> Iterator[Access]:
+    """The stack that runs already, or one of its own for as long as the block lasts."""
+    access = running_access()
+    if access is not None:
+        yield access
+        return
+    with started_access(SIMULATION_STACK) as own:
+        yield own
+
+
+def _read_lines(path: Path) -> list[InputLine]:
+    try:
+        lines = read_input(path)
+    except (BadLine, OSError) as error:
+        _fail(f"{path}: {error}", BAD_USAGE)
+    if not lines:
+        _fail(f"{path}: has no transaction", BAD_USAGE)
+    return lines
+
+
+def _random_seed() -> int:
+    import secrets
+
+    return secrets.randbelow(2**32)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    Console(file=sys.stderr, highlight=False).print(f"[red]lovectl:[/] {message}")
+    raise typer.Exit(code)
