@@ -136,7 +136,7 @@ class DynamoDbLocalServer(Server):
 
     def client(self, service: str = "dynamodb", **options: Any) -> Any:
         """A boto3 client of it."""
-        return _client(service, self.endpoint_url, None, **options)
+        return aws_client(service, self.endpoint_url, None, **options)
 
 
 class MiniStackServer(Server):
@@ -192,9 +192,9 @@ class MiniStackServer(Server):
 
     def client(self, service: str, **options: Any) -> Any:
         """A boto3 client of one of its services."""
-        return _client(service, self.endpoint_url, self.pki.ca_file, **options)
+        return aws_client(service, self.endpoint_url, self.pki.ca_file, **options)
 
-    def session_arguments(self) -> dict[str, str]:
+    def session_arguments(self) -> dict[str, Any]:
         """Keyword arguments for `boto3.Session`."""
         return session_arguments()
 
@@ -265,7 +265,7 @@ def start_together(servers: list[Server], began: Callable[[Server], None] | None
         raise
 
 
-def session_arguments() -> dict[str, str]:
+def session_arguments() -> dict[str, Any]:
     """Keyword arguments for a `boto3.Session` of the local AWS."""
     return {
         "aws_access_key_id": LOCAL_ACCESS_KEY,
@@ -274,7 +274,8 @@ def session_arguments() -> dict[str, str]:
     }
 
 
-def _client(service: str, endpoint_url: str, ca_file: Path | None, **options: Any) -> Any:
+def aws_client(service: str, endpoint_url: str, ca_file: Path | None, **options: Any) -> Any:
+    """A boto3 client of an emulator at `endpoint_url`; `config` in `options` is merged."""
     import boto3
     from botocore.config import Config
 

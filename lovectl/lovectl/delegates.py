@@ -1,0 +1,83 @@
+"""The four light nodes of the local stack: who they are, and the files each one starts from."""
+
+import json
+from base64 import b64encode
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from lovectl.paths import private_directory, write_private
+from lovectl.pki import TransportPki, private_pem
+from lovectl.processes import LOOPBACK
+
+EPOCH: Final = 1
+#: Equal stakes: three of four are needed for two thirds.
+STAKE: Final = 1_000_000
+#: Delegate id (and name of its proxy) to city.
+LIGHT_NODES: Final = {
+    "node-tokyo": "Tokyo",
+    "node-frankfurt": "Frankfurt am Main",
+    "node-nairobi": "Nairobi",
+    "node-santiago": "Santiago",
+}
+ALGORITHM: Final = "Ed25519"
+
+
+class Delegate:
+    """One light node with a new key, its files in `directory`, listening on `port`."""
+
+    def __init__(self, delegate_id: str, city: str, directory: Path, port: int) -> None:
+        self.delegate_id = delegate_id
+        self.city = city
+        self.port = port
+        self.directory = private_directory(directory)
+        self.config_file = directory / "config.json"
+        self._key = Ed25519PrivateKey.generate()
+
+    def write_files(self, pki: TransportPki, everyone: "list[Delegate]") -> None:
+        """Write the key and the configuration that `python -m love_node` reads."""
+        key_file = write_private(self.directory / "key.pem", private_pem(self._key))
+        config = {
+            "delegate_id": self.delegate_id,
+            "level": "light",
+            "city": self.city,
+            "epoch": EPOCH,
+            "stake": STAKE,
+            "address": f"{LOOPBACK}:{self.port}",
+            "algorithm": ALGORITHM,
+            "private_key_file": str(key_file),
+            "database_file": str(self.directory / "votes.sqlite3"),
+            "server_cert_pem_file": str(pki.server_certificate_file),
+            "server_key_pem_file": str(pki.server_key_file),
+            "client_ca_pem_file": str(pki.ca_file),
+            "delegates_public": [each.public(f"{LOOPBACK}:{each.port}") for each in everyone],
+        }
+        write_private(self.config_file, json.dumps(config, indent=2))
+
+    def public(self, address: str) -> dict[str, Any]:
+        """What others may know of it; `address` is where they reach it."""
+        raw = self._key.public_key().public_bytes(
+            serialization.Encoding.Raw, serialization.PublicFormat.Raw
+        )
+        return {
+            "delegate_id": self.delegate_id,
+            "level": "light",
+            "city": self.city,
+            "address": address,
+            "algorithm": ALGORITHM,
+            "public_key": b64encode(raw).decode(),
+            "stake": STAKE,
+        }
+
+
+def make_delegates(directory: Path, ports: list[int], pki: TransportPki) -> list[Delegate]:
+    """The four light nodes with all their files written."""
+    delegates = [
+        Delegate(delegate_id, city, directory / delegate_id, port)
+        for (delegate_id, city), port in zip(LIGHT_NODES.items(), ports, strict=True)
+    ]
+    for delegate in delegates:
+        delegate.write_files(pki, delegates)
+    return delegates
