@@ -1,6 +1,7 @@
 """The program `lovectl`: one command a function, results on stdout, progress on stderr."""
 
 import json
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -78,6 +79,8 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
 
 def main() -> None:
     """Run the command line; an error that we know is one message, not a stack trace."""
+    # So that what was started is stopped, as on Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         from lovectl.commands import register
     except ImportError as error:  # the commands that use a stack need every package

@@ -181,6 +181,8 @@ class MiniStackServer(Server):
                 "AWS_EC2_METADATA_DISABLED": "true",
                 "LAMBDA_EXECUTOR": "local",
                 "PERSIST_STATE": "0",
+                # Handlers stay warm for as long as a test session takes.
+                "LAMBDA_WARM_TTL_SECONDS": "7200",
                 # Its own scratch space, and that of the handlers: goes with the stack.
                 "TMPDIR": str(temporary),
                 "S3_DATA_DIR": str(directory / "s3"),

@@ -20,7 +20,7 @@ import msgspec
 from federation.regions import CLUSTERS
 from lovectl import binaries
 from lovectl.delegates import LIGHT_NODES, Delegate, make_delegates
-from lovectl.deploy import deploy
+from lovectl.deploy import STACK_NAME, deploy
 from lovectl.errors import AlreadyRunning, NotRunning
 from lovectl.paths import REPOSITORY, private_directory
 from lovectl.pki import TransportPki
@@ -44,6 +44,7 @@ from lovectl.state import (
 )
 from lovectl.toxiproxy import Toxiproxy
 from lovectl.trust import Trust, create_secrets, make_password, stack_secrets
+from lovectl.warm import warm_up
 
 DEFAULT_NAME: Final = "local"
 STAGE: Final = "live"
@@ -220,6 +221,7 @@ class _Starting:
         self.logs = private_directory(directory / "logs")
         self.say = say
         self.source = source
+        self.servers: list[Server] = []
         names = ["toxiproxy", "ministack", *CLUSTERS.values(), "immudb", *LIGHT_NODES]
         proxied = [*CLUSTERS.values(), "immudb", *AWS_PROXIES, *LIGHT_NODES]
         ports = free_ports(len(names) + len(proxied))
@@ -246,53 +248,51 @@ class _Starting:
         )
 
     def start(self) -> Stack:
-        began_s = time.monotonic()
         binaries.build_all(("toxiproxy", "ferretdb", "immudb"))
-        servers: list[Server] = []
+        began_s = time.monotonic()
         try:
-            with ThreadPoolExecutor(max_workers=2) as pool:
-                pki = TransportPki.create(self.directory / "tls")
-                ministack = self._ministack(pki)
-                self._launch(ministack, servers)
-                # While MiniStack imports its services:
-                trust = Trust.create(self.directory / "federation")
-                delegates = make_delegates(
-                    self.directory / "nodes", [self.ports[each] for each in LIGHT_NODES], pki
-                )
-                toxiproxy = ToxiproxyServer(self.ports["toxiproxy"], self.logs / "toxiproxy.log")
-                self._launch(toxiproxy, servers)
-                for server in self._stores(pki):
-                    self._launch(server, servers)
-                toxiproxy.wait_ready()
-                toxiproxy.api.add_all(
-                    {
-                        name: (proxy.listen_port, proxy.upstream_port)
-                        for name, proxy in self.state.proxies.items()
-                    }
-                )
-                ministack.wait_ready()
-                self.say(f"local AWS serves after {time.monotonic() - began_s:.1f} s; deploying")
-                create_secrets(
-                    ministack.client("secretsmanager"),
-                    stack_secrets(self.state, trust, pki, delegates),
-                )
-                deploying = pool.submit(deploy, ministack, self.directory, self.logs, self.source)
-                for server in self._nodes(delegates):
-                    self._launch(server, servers)
-                for server in servers:
-                    server.wait_ready()
-                self.say(
-                    f"{len(servers)} servers are ready after {time.monotonic() - began_s:.1f} s"
-                )
-                outputs = deploying.result()
+            stack = self._start()
         except BaseException:
             # Also on Ctrl-C: nothing may be left running that nobody knows of.
             take_down(self.state)
             raise
+        self.say(f"stack {self.state.name!r} is up after {time.monotonic() - began_s:.1f} s")
+        return stack
+
+    def _start(self) -> Stack:
+        pki = TransportPki.create(self.directory / "tls")
+        ministack = self._ministack(pki)
+        self._launch(ministack)
+        # The rest is launched while MiniStack imports its services, and `sam` its own.
+        toxiproxy = ToxiproxyServer(self.ports["toxiproxy"], self.logs / "toxiproxy.log")
+        self._launch(toxiproxy)
+        trust = Trust.create(self.directory / "federation")
+        delegates = make_delegates(
+            self.directory / "nodes", [self.ports[each] for each in LIGHT_NODES], pki
+        )
+        for server in (*self._stores(pki), *self._nodes(delegates)):
+            self._launch(server)
+        toxiproxy.wait_ready()
+        toxiproxy.api.add_all(
+            {
+                name: (proxy.listen_port, proxy.upstream_port)
+                for name, proxy in self.state.proxies.items()
+            }
+        )
+        ministack.wait_ready()
+        create_secrets(
+            ministack.client("secretsmanager"), stack_secrets(self.state, trust, pki, delegates)
+        )
+        self.say("servers are starting; deploying template.yaml")
+        outputs = deploy(ministack, self.directory, self.logs, self.source)
+        for server in self.servers:
+            server.wait_ready()
         api_url = f"{self.state.endpoint_url}/_aws/execute-api/{outputs['ApiId']}/{STAGE}"
         self._save(outputs=outputs, api_url=api_url)
-        self.say(f"stack {self.state.name!r} is up after {time.monotonic() - began_s:.1f} s")
-        return Stack(self.state)
+        stack = Stack(self.state)
+        for failure in warm_up(stack.client, STACK_NAME):
+            self.say(f"warning: {failure}")
+        return stack
 
     def _ministack(self, pki: TransportPki) -> MiniStackServer:
         # Handlers inherit MiniStack's environment, so this is how they come to use the proxies,
@@ -339,9 +339,9 @@ class _Starting:
                 self.logs / f"{delegate.delegate_id}.log",
             )
 
-    def _launch(self, server: Server, servers: list[Server]) -> None:
+    def _launch(self, server: Server) -> None:
         server.launch()
-        servers.append(server)
+        self.servers.append(server)
         assert server.identity is not None
         # Saved at once: even if we are killed, `down` finds what we started.
         known = RunningServer(process=server.identity, port=self.ports[server.name])
