@@ -1,0 +1,91 @@
+"""The handler of `dispatch`: inbox messages in, the ids of those that must come again out."""
+
+import functools
+from collections import Counter
+from typing import Any
+
+import boto3
+import msgspec
+from aws_lambda_powertools import Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from botocore.config import Config
+
+from dispatch.backoff import put_back
+from dispatch.batching import Message, pack, read_messages
+from dispatch.pipeline import run_all
+from federation.batch import Receipt
+from federation.settings import load_settings
+from federation.telemetry import NAMESPACE, stage_handler, stage_logger
+
+_log = stage_logger("dispatch")
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Which pipeline and inbox, and the limits of waiting."""
+
+    pipeline_arn: str
+    inbox_queue_url: str
+    #: Above the state machine's own 30 s, below the function's 40 s.
+    pipeline_timeout_s: int = 35
+    backoff_max_s: int = 30
+
+
+@stage_handler("dispatch")
+def handler(event: dict[str, Any], context: Any) -> Any:
+    """Run the pipeline; acknowledge only what is stored, or rejected and recorded."""
+    settings = _settings()
+    messages, unreadable = read_messages(event["Records"])
+    for message_id in unreadable:
+        # Poison: it goes to the dead letters after its tries. Its body may hold anything.
+        _log.error("unreadable message", extra={"message_id": message_id})
+    batches = pack(messages)
+    receipts = run_all(_states(), settings.pipeline_arn, batches, _log) if batches else []
+    recorded = {receipt.transaction_id for receipt in receipts}
+    failed = [message for message in messages if message.transaction_id not in recorded]
+    if failed:
+        put_back(_sqs(), settings.inbox_queue_url, failed, settings.backoff_max_s, _log)
+    _measure(messages, receipts)
+    again = [*unreadable, *(message.message_id for message in failed)]
+    return {"batchItemFailures": [{"itemIdentifier": one} for one in again]}
+
+
+def _measure(messages: list[Message], receipts: list[Receipt]) -> None:
+    metrics = Metrics(namespace=NAMESPACE, service="dispatch")
+    accepted_at_ms = {one.transaction_id: one.envelope.accepted_at_ms for one in messages}
+    for tier, count in Counter(receipt.tier for receipt in receipts).items():
+        metrics.add_metric(name=f"receipts_{tier}", unit=MetricUnit.Count, value=count)
+    for receipt in receipts:
+        taken_ms = accepted_at_ms.get(receipt.transaction_id, receipt.stored_at_ms)
+        elapsed_ms = max(0, receipt.stored_at_ms - taken_ms)
+        metrics.add_metric(name="stored_after_ms", unit=MetricUnit.Milliseconds, value=elapsed_ms)
+    if receipts:
+        metrics.flush_metrics()
+
+
+@functools.cache
+def _settings() -> Settings:
+    return load_settings(Settings)
+
+
+@functools.cache
+def _states() -> Any:
+    config = Config(
+        connect_timeout=1,
+        read_timeout=_settings().pipeline_timeout_s,
+        retries={"total_max_attempts": 1},
+        # The local AWS has no `sync-` host; the real one is reached by its usual name too.
+        inject_host_prefix=not _is_local(),
+    )
+    return boto3.client("stepfunctions", config=config)
+
+
+@functools.cache
+def _sqs() -> Any:
+    config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 2})
+    return boto3.client("sqs", config=config)
+
+
+def _is_local() -> bool:
+    import os
+
+    return "AWS_ENDPOINT_URL" in os.environ

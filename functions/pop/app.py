@@ -1,0 +1,50 @@
+"""The handler of `pop`: a batch in, a batch with places out."""
+
+import functools
+from typing import Any
+
+import boto3
+import msgspec
+from botocore.config import Config
+
+from federation.batch import Batch
+from federation.settings import load_settings
+from federation.telemetry import stage_handler
+from pop.place import PlaceLimits, prove_places, senders_of
+from pop.positions import Positions
+
+
+class Settings(PlaceLimits, frozen=True, kw_only=True):
+    """The limits, and where last positions are kept."""
+
+    positions_table: str
+    positions_timeout_ms: int = 60
+
+
+@stage_handler("pop")
+def handler(event: dict[str, Any], context: Any) -> Any:
+    """Prove the places of a batch."""
+    settings, positions = _settings(), _positions()
+    batch = msgspec.convert(event, Batch)
+    proven, newest = prove_places(batch, settings, positions.read(senders_of(batch.items)))
+    positions.write(newest)
+    return msgspec.to_builtins(proven)
+
+
+@functools.cache
+def _settings() -> Settings:
+    return load_settings(Settings)
+
+
+@functools.cache
+def _positions() -> Positions:
+    settings = _settings()
+    timeout_s = settings.positions_timeout_ms / 1000
+    config = Config(
+        connect_timeout=timeout_s,
+        read_timeout=timeout_s,
+        retries={"total_max_attempts": 1},
+        max_pool_connections=16,
+    )
+    client = boto3.client("dynamodb", config=config)
+    return Positions(client, settings.positions_table, settings.positions_timeout_ms)

@@ -1,0 +1,1 @@
+"""What the delegates that voted receive."""

@@ -1,0 +1,1 @@
+"""Which continent stores a transaction, and in which shard."""
