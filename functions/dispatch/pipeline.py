@@ -37,7 +37,7 @@ def _run(states: Any, pipeline_arn: str, batch: Batch, log: Logger) -> list[Rece
             stateMachineArn=pipeline_arn, input=msgspec.json.encode(batch).decode()
         )
     except (BotoCoreError, ClientError) as error:
-        log.error("pipeline unreachable", extra={"batch_id": batch.batch_id, "why": str(error)})
+        log.warning("pipeline unreachable", extra={"batch_id": batch.batch_id, "why": str(error)})
         return []
     if answer["status"] != "SUCCEEDED":
         log.error(

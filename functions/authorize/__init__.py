@@ -1,0 +1,1 @@
+"""Who calls, and may he: a certificate-bound access token and an account certificate."""

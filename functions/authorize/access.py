@@ -1,0 +1,58 @@
+"""The decision: token first, then certificate, then that both name the same account."""
+
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from authorize.certificate import check_certificate, read_header
+from authorize.errors import Forbidden
+from authorize.token import TokenRules, check_token
+
+
+class Trusted(msgspec.Struct, frozen=True):
+    """Whom the federation trusts: its CA, its revocation list, and the token issuer."""
+
+    ca_certificate: bytes
+    crl: bytes | None
+    rules: TokenRules
+
+    @classmethod
+    def of_secret(cls, secret: Mapping[str, Any], leeway_s: int) -> "Trusted":
+        """Read the secret `love/trust`."""
+        return cls(
+            ca_certificate=b64decode(secret["ca_certificate"]),
+            crl=b64decode(secret["crl"]) if secret.get("crl") else None,
+            rules=TokenRules(secret["issuer"], secret["audience"], secret["jwks"], leeway_s),
+        )
+
+
+def admit(headers: Mapping[str, str], trusted: Trusted, now_s: int | None = None) -> dict[str, str]:
+    """What the handlers may know of an admitted sender; all values are strings.
+
+    Parameters
+    ----------
+    headers : mapping
+        As the client spelled them.
+
+    Raises
+    ------
+    Unauthenticated, Forbidden
+    """
+    by_name = {name.lower(): value for name, value in headers.items()}
+    der = read_header(by_name.get("client-cert"))
+    claims = check_token(by_name.get("authorization"), der, trusted.rules)
+    subject = str(claims["sub"])
+    now_s = int(time.time()) if now_s is None else now_s
+    account = check_certificate(der, trusted.ca_certificate, trusted.crl, now_s, subject)
+    if account.account_id != subject:
+        raise Forbidden("not_the_account", "the certificate's account is not the token's", subject)
+    return {
+        "sender": account.account_id,
+        "home_continent": account.home_continent or "",
+        "algorithm": account.algorithm,
+        "public_key": b64encode(account.public_key).decode(),
+        "certificate_serial": str(account.serial),
+    }

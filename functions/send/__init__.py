@@ -1,0 +1,1 @@
+"""The API: takes transactions into the inbox, and reads them back."""
