@@ -1,0 +1,44 @@
+"""Canonical names, signatures, order, votes and places of transactions, a batch at a time.
+
+Every function lets go of the GIL while it loops.
+
+Examples
+--------
+>>> import federation_dag
+>>> federation_dag.canonicalize(b'{"b": 1, "a": "x"}')
+b'{"a":"x","b":1}'
+>>> federation_dag.resolve_object_deps([([], [b"o" * 32]), ([b"o" * 32], [])])
+[[0], [1]]
+"""
+
+from rust_core._native import federation_dag as _native
+
+CanonicalError = _native.CanonicalError
+Place = _native.Place
+Tally = _native.Tally
+account_id = _native.account_id
+batch_verify = _native.batch_verify
+canonicalize = _native.canonicalize
+distance_m = _native.distance_m
+dpos_parallel_collect = _native.dpos_parallel_collect
+locate = _native.locate
+resolve_object_deps = _native.resolve_object_deps
+signing_bytes = _native.signing_bytes
+transaction_id = _native.transaction_id
+vote_message = _native.vote_message
+
+__all__ = [
+    "CanonicalError",
+    "Place",
+    "Tally",
+    "account_id",
+    "batch_verify",
+    "canonicalize",
+    "distance_m",
+    "dpos_parallel_collect",
+    "locate",
+    "resolve_object_deps",
+    "signing_bytes",
+    "transaction_id",
+    "vote_message",
+]

@@ -1,0 +1,114 @@
+from typing import final
+
+class CanonicalError(ValueError):
+    """A document is not strict I-JSON (RFC 7493) of integers.
+
+    Attributes
+    ----------
+    path : str
+        JSON pointer (RFC 6901) of the offending value.
+    rule : str
+        What must hold.
+    """
+
+    path: str
+    rule: str
+
+def canonicalize(document: bytes) -> bytes:
+    """Canonical JSON (JCS, RFC 8785); floats, duplicate names and integers beyond 2^53-1 are refused.
+
+    Raises
+    ------
+    CanonicalError
+    """
+
+def transaction_id(document: bytes) -> bytes:
+    """SHA-256 (32 bytes) over the canonical form of everything but the top-level `signature`."""
+
+def signing_bytes(document: bytes) -> bytes:
+    """What the sender signs: canonical form without `content` and `signature`, with `transaction_id`."""
+
+def account_id(algorithm: str, public_key: bytes) -> bytes:
+    """SHA-256 (32 bytes) of the key's SubjectPublicKeyInfo (DER); `ValueError` for an unknown algorithm."""
+
+def batch_verify(items: list[tuple[str, bytes, bytes, bytes]]) -> list[bool]:
+    """Whether each signature verifies; never raises for a bad one.
+
+    Parameters
+    ----------
+    items : list of (algorithm, public_key, message, signature)
+        Algorithms Ed25519 (RFC 8032, ZIP-215), ML-DSA-44 and ML-DSA-65 (FIPS 204, pure, empty
+        context), mixed as they come; any other name does not verify.
+    """
+
+def resolve_object_deps(items: list[tuple[list[bytes], list[bytes]]]) -> list[list[int]]:
+    """Layers of indices that may run in parallel, from each item's (reads, writes), ids of 32 bytes.
+
+    Conflicting writers keep their order in the batch; equal input gives equal layers.
+    """
+
+def vote_message(epoch: int, transaction_id: bytes, sender: bytes, nonce: int) -> bytes:
+    """What a delegate signs: `love-vote-v1\\0`, epoch, id (32), sender (32), nonce; 64-bit big-endian."""
+
+@final
+class Tally:
+    """What the votes for one transaction come to."""
+
+    @property
+    def transaction_id(self) -> bytes: ...
+    @property
+    def final(self) -> bool:
+        """Verified votes are worth at least 2/3 of all stake."""
+    @property
+    def stake(self) -> int: ...
+    @property
+    def voters(self) -> list[str]: ...
+    @property
+    def refused(self) -> list[str]:
+        """Delegates whose vote is unknown or badly signed and counts for nothing."""
+
+def dpos_parallel_collect(
+    votes: list[tuple[str, bytes, bytes, int, bytes]],
+    delegates: list[tuple[str, str, bytes, int]],
+    epoch: int,
+) -> list[Tally]:
+    """Verify all votes and tally them by transaction, in order of first appearance.
+
+    Parameters
+    ----------
+    votes : list of (delegate_id, transaction_id, sender, nonce, signature)
+    delegates : list of (delegate_id, algorithm, public_key, stake)
+        All of the epoch, also those that did not vote: 2/3 is of their whole stake.
+    """
+
+@final
+class Place:
+    """The nearest city of a position."""
+
+    @property
+    def city(self) -> str: ...
+    @property
+    def country(self) -> str:
+        """ISO 3166-1 alpha-2."""
+    @property
+    def continent(self) -> str:
+        """One of the federation's seven."""
+    @property
+    def h3_cell(self) -> str:
+        """Resolution 7, 15 hex digits."""
+    @property
+    def distance_m(self) -> int: ...
+    @property
+    def geoname_id(self) -> int: ...
+
+def locate(positions: list[tuple[int, int]]) -> list[Place]:
+    """Proof of Place for (latitude_e7, longitude_e7), degrees (WGS 84) times ten million.
+
+    Raises
+    ------
+    ValueError
+        Names the index and the field that is not on the globe.
+    """
+
+def distance_m(a: tuple[int, int], b: tuple[int, int], /) -> float:
+    """Great-circle distance in metres of two positions in degrees times ten million."""

@@ -1,0 +1,3 @@
+import cert_rust as cert_rust
+import federation_dag as federation_dag
+import flag_rust as flag_rust

@@ -1,0 +1,134 @@
+//! Python binding of `certificates` and `sealing`.
+
+use pyo3::create_exception;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+create_exception!(cert_rust, CertificateError, PyValueError);
+create_exception!(cert_rust, SealError, PyValueError);
+
+#[pymodule]
+pub mod cert_rust {
+    use super::{CertificateError as CertificateErrorType, SealError as SealErrorType};
+    use crate::certificates::{self, Refusal};
+    use crate::sealing;
+    use pyo3::prelude::*;
+    use pyo3::types::PyBytes;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("CONTENT_KEY_USES_MAX", sealing::CONTENT_KEY_USES_MAX)?;
+        module.add("CONTENT_KEY_LIFETIME_S", sealing::CONTENT_KEY_LIFETIME_S)?;
+        module.add("CertificateError", module.py().get_type::<CertificateErrorType>())?;
+        module.add("SealError", module.py().get_type::<SealErrorType>())
+    }
+
+    fn refused(py: Python<'_>, refusal: Refusal) -> PyErr {
+        let error = CertificateErrorType::new_err(format!("certificate refused: {}", refusal.code()));
+        match error.value(py).setattr("reason", refusal.code()) {
+            Ok(()) => error,
+            Err(other) => other,
+        }
+    }
+
+    fn not_opened(_: sealing::SealError) -> PyErr {
+        SealErrorType::new_err("not sealed for this key and associated data")
+    }
+
+    #[pyclass(frozen, get_all)]
+    struct Account {
+        account_id: String,
+        home_continent: Option<String>,
+        algorithm: String,
+        public_key: Vec<u8>,
+        serial: Vec<u8>,
+        not_after_s: u64,
+        fingerprint_sha256: Vec<u8>,
+    }
+
+    #[pyfunction]
+    #[pyo3(signature = (der, ca_der, crl_der, now_s))]
+    fn check_certificate(
+        py: Python<'_>,
+        der: &[u8],
+        ca_der: &[u8],
+        crl_der: Option<&[u8]>,
+        now_s: u64,
+    ) -> PyResult<Account> {
+        let account = py
+            .detach(|| certificates::check(der, ca_der, crl_der, now_s))
+            .map_err(|refusal| refused(py, refusal))?;
+        Ok(Account {
+            account_id: account.account_id,
+            home_continent: account.home_continent.map(str::to_owned),
+            algorithm: account.algorithm.name().to_owned(),
+            public_key: account.public_key,
+            serial: account.serial,
+            not_after_s: account.not_after_s,
+            fingerprint_sha256: account.fingerprint_sha256.to_vec(),
+        })
+    }
+
+    #[pyfunction]
+    fn hybrid_keygen(py: Python<'_>) -> PyResult<(Bound<'_, PyBytes>, Bound<'_, PyBytes>)> {
+        let (private, public) = py.detach(sealing::keygen).map_err(not_opened)?;
+        Ok((PyBytes::new(py, &private), PyBytes::new(py, &public)))
+    }
+
+    type Sealed<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>);
+
+    #[pyfunction]
+    fn hybrid_seal<'py>(
+        py: Python<'py>,
+        public_key: &[u8],
+        content: &[u8],
+        associated_data: &[u8],
+    ) -> PyResult<Sealed<'py>> {
+        let (wrapped, ciphertext) =
+            py.detach(|| sealing::seal(public_key, content, associated_data)).map_err(not_opened)?;
+        Ok((PyBytes::new(py, &wrapped), PyBytes::new(py, &ciphertext)))
+    }
+
+    #[pyfunction]
+    fn hybrid_open<'py>(
+        py: Python<'py>,
+        private_key: &[u8],
+        wrapped_key: &[u8],
+        ciphertext: &[u8],
+        associated_data: &[u8],
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let content = py
+            .detach(|| sealing::open(private_key, wrapped_key, ciphertext, associated_data))
+            .map_err(not_opened)?;
+        Ok(PyBytes::new(py, &content))
+    }
+
+    #[pyclass(frozen)]
+    struct ContentSealer {
+        sealer: sealing::ContentSealer,
+        #[pyo3(get)]
+        key_id: String,
+    }
+
+    #[pymethods]
+    impl ContentSealer {
+        #[new]
+        #[pyo3(signature = (public_key, key_id, uses_max = sealing::CONTENT_KEY_USES_MAX, lifetime_s = sealing::CONTENT_KEY_LIFETIME_S))]
+        fn new(public_key: &[u8], key_id: String, uses_max: u64, lifetime_s: u64) -> PyResult<Self> {
+            let sealer = sealing::ContentSealer::new(public_key, uses_max, lifetime_s)
+                .map_err(|_| SealErrorType::new_err("public_key or uses_max is out of its limits"))?;
+            Ok(Self { sealer, key_id })
+        }
+
+        fn seal<'py>(
+            &self,
+            py: Python<'py>,
+            content: &[u8],
+            associated_data: &[u8],
+        ) -> PyResult<Sealed<'py>> {
+            let (wrapped, ciphertext) =
+                py.detach(|| self.sealer.seal(content, associated_data)).map_err(not_opened)?;
+            Ok((PyBytes::new(py, &wrapped), PyBytes::new(py, &ciphertext)))
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! Canonical JSON (JCS, RFC 8785) of strict I-JSON (RFC 7493), and the name of a transaction.
+//!
+//! Numbers are integers of at most 2^53-1 in size: floats have no place in money, and so every
+//! language writes the same bytes. Names are sorted by UTF-16 code units, as RFC 8785 asks.
+
+use sha2::{Digest, Sha256};
+use std::fmt;
+
+/// Arrays and objects inside each other; deeper input is refused, so that parsing can't exhaust the stack.
+pub const DEPTH_MAX: usize = 32;
+/// Largest integer that every JSON implementation keeps exactly (RFC 7493 section 2.2).
+pub const SAFE_INTEGER_MAX: i64 = (1 << 53) - 1;
+
+/// Where the input breaks which rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanonicalError {
+    /// JSON pointer (RFC 6901) of the offending value.
+    pub path: String,
+    /// What must hold.
+    pub rule: String,
+}
+
+impl fmt::Display for CanonicalError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", if self.path.is_empty() { "/" } else { &self.path }, self.rule)
+    }
+}
+
+impl std::error::Error for CanonicalError {}
+
+/// A parsed value; the members of an object are sorted and unique.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    Null,
+    Bool(bool),
+    Integer(i64),
+    Text(String),
+    Array(Vec<Value>),
+    Object(Vec<(String, Value)>),
+}
+
+/// The canonical bytes of a document.
+pub fn canonicalize(document: &[u8]) -> Result<Vec<u8>, CanonicalError> {
+    let value = parse(document)?;
+    let mut out = Vec::with_capacity(document.len());
+    write(&value, &mut out);
+    Ok(out)
+}
+
+/// SHA-256 over the canonical form of everything but the top-level `signature`.
+pub fn transaction_id(document: &[u8]) -> Result<[u8; 32], CanonicalError> {
+    Ok(id_of(&members(parse(document)?)?))
+}
+
+/// The bytes that the sender signs: the transaction without `content` and `signature`, with its
+/// id as `transaction_id`, canonical. So the signature binds every public field, and through the
+/// id the content too, and whoever holds only the header can check it.
+pub fn signing_bytes(document: &[u8]) -> Result<Vec<u8>, CanonicalError> {
+    let mut members = members(parse(document)?)?;
+    let id = id_of(&members);
+    members.retain(|(name, _)| name != "content" && name != "signature" && name != "transaction_id");
+    members.push(("transaction_id".into(), Value::Text(hex(&id))));
+    sort(&mut members);
+    let mut out = Vec::with_capacity(document.len());
+    write(&Value::Object(members), &mut out);
+    Ok(out)
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn id_of(members: &[(String, Value)]) -> [u8; 32] {
+    let mut out = Vec::new();
+    write_members(members.iter().filter(|(name, _)| name != "signature"), &mut out);
+    Sha256::digest(&out).into()
+}
+
+fn members(value: Value) -> Result<Vec<(String, Value)>, CanonicalError> {
+    match value {
+        Value::Object(members) => Ok(members),
+        _ => Err(CanonicalError { path: String::new(), rule: "is a JSON object".into() }),
+    }
+}
+
+fn sort(members: &mut [(String, Value)]) {
+    members.sort_by(|(left, _), (right, _)| left.encode_utf16().cmp(right.encode_utf16()));
+}
+
+fn write(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Integer(number) => out.extend_from_slice(number.to_string().as_bytes()),
+        Value::Text(text) => write_text(text, out),
+        Value::Array(items) => {
+            out.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write(item, out);
+            }
+            out.push(b']');
+        }
+        Value::Object(members) => write_members(members.iter(), out),
+    }
+}
+
+fn write_members<'a>(members: impl Iterator<Item = &'a (String, Value)>, out: &mut Vec<u8>) {
+    out.push(b'{');
+    for (index, (name, value)) in members.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_text(name, out);
+        out.push(b':');
+        write(value, out);
+    }
+    out.push(b'}');
+}
+
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    for &byte in text.as_bytes() {
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            0x0c => out.extend_from_slice(b"\\f"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            0..0x20 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+}
+
+/// Parse one I-JSON document strictly.
+pub fn parse(document: &[u8]) -> Result<Value, CanonicalError> {
+    let text = std::str::from_utf8(document)
+        .map_err(|_| CanonicalError { path: String::new(), rule: "is UTF-8".into() })?;
+    let mut parser = Parser { text, at: 0, path: Vec::new() };
+    parser.space();
+    let value = parser.value()?;
+    parser.space();
+    if parser.at < text.len() {
+        return parser.fail("ends after one JSON value");
+    }
+    Ok(value)
+}
+
+enum Step {
+    Name(String),
+    Index(usize),
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+    path: Vec<Step>,
+}
+
+impl Parser<'_> {
+    fn fail<T>(&self, rule: &str) -> Result<T, CanonicalError> {
+        let path = self.path.iter().fold(String::new(), |path, step| match step {
+            Step::Name(name) => path + "/" + &name.replace('~', "~0").replace('/', "~1"),
+            Step::Index(index) => format!("{path}/{index}"),
+        });
+        Err(CanonicalError { path, rule: rule.into() })
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    fn take(&mut self, wanted: u8, rule: &str) -> Result<(), CanonicalError> {
+        if self.peek() == Some(wanted) {
+            self.at += 1;
+            return Ok(());
+        }
+        self.fail(rule)
+    }
+
+    fn value(&mut self) -> Result<Value, CanonicalError> {
+        if self.path.len() > DEPTH_MAX {
+            return self.fail("is nested at most 32 deep");
+        }
+        match self.peek() {
+            Some(b'{') => self.object(),
+            Some(b'[') => self.array(),
+            Some(b'"') => Ok(Value::Text(self.string()?)),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            _ => {
+                for (word, value) in
+                    [("null", Value::Null), ("true", Value::Bool(true)), ("false", Value::Bool(false))]
+                {
+                    if self.text[self.at..].starts_with(word) {
+                        self.at += word.len();
+                        return Ok(value);
+                    }
+                }
+                self.fail("is JSON (RFC 8259)")
+            }
+        }
+    }
+
+    fn object(&mut self) -> Result<Value, CanonicalError> {
+        self.at += 1;
+        let mut members: Vec<(String, Value)> = Vec::new();
+        self.space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(Value::Object(members));
+        }
+        loop {
+            self.space();
+            if self.peek() != Some(b'"') {
+                return self.fail("is JSON (RFC 8259): a member's name in quotes");
+            }
+            let name = self.string()?;
+            self.space();
+            self.take(b':', "is JSON (RFC 8259): a colon after a name")?;
+            self.space();
+            self.path.push(Step::Name(name.clone()));
+            let value = self.value()?;
+            self.path.pop();
+            members.push((name, value));
+            self.space();
+            if self.peek() == Some(b',') {
+                self.at += 1;
+                continue;
+            }
+            self.take(b'}', "is JSON (RFC 8259): a comma or the end of the object")?;
+            break;
+        }
+        sort(&mut members);
+        if let Some(pair) = members.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            self.path.push(Step::Name(pair[0].0.clone()));
+            return self.fail("is given once (no duplicate names, RFC 7493)");
+        }
+        Ok(Value::Object(members))
+    }
+
+    fn array(&mut self) -> Result<Value, CanonicalError> {
+        self.at += 1;
+        let mut items = Vec::new();
+        self.space();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(Value::Array(items));
+        }
+        loop {
+            self.space();
+            self.path.push(Step::Index(items.len()));
+            let item = self.value()?;
+            self.path.pop();
+            items.push(item);
+            self.space();
+            if self.peek() == Some(b',') {
+                self.at += 1;
+                continue;
+            }
+            self.take(b']', "is JSON (RFC 8259): a comma or the end of the array")?;
+            return Ok(Value::Array(items));
+        }
+    }
+
+    fn number(&mut self) -> Result<Value, CanonicalError> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        let digits = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        if matches!(self.peek(), Some(b'.' | b'e' | b'E')) {
+            return self.fail("is an integer, not a float");
+        }
+        let leading_zero = self.at - digits > 1 && self.text.as_bytes()[digits] == b'0';
+        if self.at == digits || leading_zero {
+            return self.fail("is JSON (RFC 8259): a number");
+        }
+        match self.text[start..self.at].parse::<i64>() {
+            Ok(number) if number.abs() <= SAFE_INTEGER_MAX => Ok(Value::Integer(number)),
+            _ => self.fail("is an integer of at most 2^53-1 (RFC 7493)"),
+        }
+    }
+
+    fn string(&mut self) -> Result<String, CanonicalError> {
+        self.at += 1;
+        let mut out = String::new();
+        loop {
+            let rest = &self.text[self.at..];
+            let Some(stop) = rest.bytes().position(|byte| byte == b'"' || byte == b'\\' || byte < 0x20)
+            else {
+                return self.fail("is JSON (RFC 8259): a string that ends");
+            };
+            out.push_str(&rest[..stop]);
+            self.at += stop;
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(out);
+                }
+                Some(b'\\') => {
+                    self.at += 1;
+                    out.push(self.escape()?);
+                }
+                _ => return self.fail("is JSON (RFC 8259): no control characters in a string"),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<char, CanonicalError> {
+        let kind = self.peek();
+        self.at += 1;
+        Ok(match kind {
+            Some(b'"') => '"',
+            Some(b'\\') => '\\',
+            Some(b'/') => '/',
+            Some(b'b') => '\u{8}',
+            Some(b'f') => '\u{c}',
+            Some(b'n') => '\n',
+            Some(b'r') => '\r',
+            Some(b't') => '\t',
+            Some(b'u') => {
+                let first = self.code_unit()?;
+                let code = if (0xD800..0xDC00).contains(&first) {
+                    if !self.text[self.at..].starts_with("\\u") {
+                        return self.fail("has no lone surrogate (RFC 7493)");
+                    }
+                    self.at += 2;
+                    let second = self.code_unit()?;
+                    if !(0xDC00..0xE000).contains(&second) {
+                        return self.fail("has no lone surrogate (RFC 7493)");
+                    }
+                    0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00)
+                } else {
+                    first
+                };
+                match char::from_u32(code) {
+                    Some(character) => character,
+                    None => return self.fail("has no lone surrogate (RFC 7493)"),
+                }
+            }
+            _ => return self.fail("is JSON (RFC 8259): a known escape"),
+        })
+    }
+
+    fn code_unit(&mut self) -> Result<u32, CanonicalError> {
+        let digits = self.text.as_bytes().get(self.at..self.at + 4);
+        let unit = digits
+            .filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        match unit {
+            Some(unit) => {
+                self.at += 4;
+                Ok(unit)
+            }
+            None => self.fail("is JSON (RFC 8259): four hex digits after \\u"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn canonical(text: &str) -> Result<String, CanonicalError> {
+        canonicalize(text.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn rfc_8785_section_3_2_3_sorts_by_utf_16() {
+        let input = r#"{"\u20ac":"Euro Sign","\r":"Carriage Return","\ufb33":"Hebrew Letter Dalet With Dagesh","1":"One","\ud83d\ude00":"Emoji: Grinning Face","\u0080":"Control","\u00f6":"Latin Small Letter O With Diaeresis"}"#;
+        let wanted = "{\"\\r\":\"Carriage Return\",\"1\":\"One\",\"\u{80}\":\"Control\",\"ö\":\"Latin Small Letter O With Diaeresis\",\"€\":\"Euro Sign\",\"😀\":\"Emoji: Grinning Face\",\"\u{fb33}\":\"Hebrew Letter Dalet With Dagesh\"}";
+        assert_eq!(canonical(input).unwrap(), wanted);
+    }
+
+    #[test]
+    fn rfc_8785_section_3_2_2_writes_strings_and_literals() {
+        let input =
+            r#"{"string": "\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/", "literals": [null, true, false]}"#;
+        let wanted = "{\"literals\":[null,true,false],\"string\":\"€$\\u000f\\nA'B\\\"\\\\\\\\\\\"/\"}";
+        assert_eq!(canonical(input).unwrap(), wanted);
+    }
+
+    #[test]
+    fn what_is_not_strict_i_json_is_refused_with_its_place() {
+        for (input, path) in [
+            (r#"{"a":{"b":1.5}}"#, "/a/b"),
+            (r#"{"a":[1,9007199254740992]}"#, "/a/1"),
+            (r#"{"a":-9223372036854775808}"#, "/a"),
+            (r#"{"a":1,"a":1}"#, "/a"),
+            (r#"{"a":1,"\u0061":1}"#, "/a"),
+            (r#"{"a":"\ud800"}"#, ""),
+            (r#"{"a":01}"#, "/a"),
+            ("{\"a\":\"\n\"}", ""),
+            (r#"{"a":NaN}"#, "/a"),
+            (r#"{"a":1} x"#, ""),
+            ("", ""),
+        ] {
+            let error = canonical(input).unwrap_err();
+            assert!(path.is_empty() || error.path == path, "{input}: {error}");
+        }
+        assert!(canonicalize(b"\"\xff\"").is_err());
+        assert!(canonical(&("[".repeat(100_000))).is_err());
+    }
+
+    #[test]
+    fn the_id_leaves_out_only_the_signature() {
+        let id = transaction_id(br#"{"b":2,"a":1,"signature":"x"}"#).unwrap();
+        assert_eq!(id, <[u8; 32]>::from(Sha256::digest(br#"{"a":1,"b":2}"#)));
+        let signing = signing_bytes(br#"{"content":{},"a":1,"signature":"x"}"#).unwrap();
+        let id = hex(&transaction_id(br#"{"content":{},"a":1}"#).unwrap());
+        assert_eq!(signing, format!("{{\"a\":1,\"transaction_id\":\"{id}\"}}").into_bytes());
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            (-SAFE_INTEGER_MAX..=SAFE_INTEGER_MAX).prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 48, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                prop::collection::btree_map(any::<String>(), inner, 0..6)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn equal_to_serde_jcs(value in json()) {
+            let ours = canonicalize(&serde_json::to_vec(&value).unwrap()).unwrap();
+            prop_assert_eq!(ours, serde_jcs::to_vec(&value).unwrap());
+        }
+
+        #[test]
+        fn canonical_bytes_are_a_fixed_point(value in json()) {
+            let once = canonicalize(&serde_json::to_vec(&value).unwrap()).unwrap();
+            prop_assert_eq!(canonicalize(&once).unwrap(), once);
+        }
+
+        #[test]
+        fn no_input_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), text in any::<String>()) {
+            let _ = canonicalize(&bytes);
+            let _ = canonicalize(text.as_bytes());
+        }
+    }
+}

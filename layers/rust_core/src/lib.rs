@@ -1,0 +1,17 @@
+//! The compute core of the federation: pure-Rust modules, and one thin Python binding each.
+//!
+//! The modules at this level know nothing of Python; `bindings` converts at the edge, and lets
+//! go of the GIL before any loop.
+
+#![deny(unsafe_code)]
+
+pub mod canonical;
+pub mod certificates;
+pub mod dependencies;
+pub mod flags;
+pub mod places;
+pub mod sealing;
+pub mod signatures;
+pub mod votes;
+
+mod bindings;

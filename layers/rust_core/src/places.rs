@@ -1,0 +1,266 @@
+//! Proof of Place: the nearest city of a gazetteer, its country and continent, and the H3 cell.
+//!
+//! The gazetteer is GeoNames' cities of at least 15,000 people (see `data/README.md`), embedded in
+//! the binary. Cities are points on the unit sphere in a balanced kd-tree, so that the poles and
+//! the antimeridian are places like any other.
+//!
+//! Continents are those of the federation's seven stores, by the city's country, but:
+//! - the countries of `MIDDLE_EAST` form a continent of their own;
+//! - Russia is Europe west of 60° E (the Urals), Asia east of it;
+//! - Turkey is Middle East but for East Thrace (west of 29° E and north of 40.2° N), Europe;
+//! - Egypt is Africa but for Sinai (east of 32.57° E, the Suez Canal), Middle East.
+
+use h3o::{LatLng, Resolution};
+use std::sync::LazyLock;
+
+/// Mean radius of the Earth (IUGG R1).
+pub const EARTH_RADIUS_M: f64 = 6_371_008.8;
+/// About 5 km² a cell: tells a quarter of a city, not a house.
+pub const H3_RESOLUTION: Resolution = Resolution::Seven;
+pub const LATITUDE_E7_MAX: i64 = 900_000_000;
+pub const LONGITUDE_E7_MAX: i64 = 1_800_000_000;
+
+const MIDDLE_EAST: [&str; 14] =
+    ["AE", "BH", "IL", "IQ", "IR", "JO", "KW", "LB", "OM", "PS", "QA", "SA", "SY", "YE"];
+
+static CITIES: &str = include_str!("../data/cities15000.tsv");
+static COUNTRIES: &str = include_str!("../data/countries.tsv");
+static GAZETTEER: LazyLock<Gazetteer> = LazyLock::new(Gazetteer::load);
+
+/// Degrees (WGS 84) times ten million.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    pub latitude_e7: i64,
+    pub longitude_e7: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub city: &'static str,
+    /// ISO 3166-1 alpha-2.
+    pub country: &'static str,
+    pub continent: &'static str,
+    pub h3_cell: String,
+    /// From the position to the city's centre, along the great circle.
+    pub distance_m: u32,
+    pub geoname_id: u32,
+}
+
+/// The name of the field that is not on the globe, if any.
+pub fn out_of_range(position: Position) -> Option<&'static str> {
+    if position.latitude_e7.abs() > LATITUDE_E7_MAX {
+        return Some("latitude_e7");
+    }
+    (position.longitude_e7.abs() > LONGITUDE_E7_MAX).then_some("longitude_e7")
+}
+
+/// The place of a position in range; `Err` names the field that is out of range.
+pub fn locate(position: Position) -> Result<Place, &'static str> {
+    if let Some(field) = out_of_range(position) {
+        return Err(field);
+    }
+    let (latitude, longitude) = degrees(position);
+    let cell = LatLng::new(latitude, longitude).map_err(|_| "latitude_e7")?.to_cell(H3_RESOLUTION);
+    let gazetteer = &*GAZETTEER;
+    let (city, distance_m) = gazetteer.nearest(unit(position));
+    Ok(Place {
+        city: city.name,
+        country: city.country,
+        continent: city.continent,
+        h3_cell: cell.to_string(),
+        distance_m: distance_m.round() as u32,
+        geoname_id: city.geoname_id,
+    })
+}
+
+/// Great-circle distance of two positions.
+pub fn distance_m(from: Position, to: Position) -> f64 {
+    arc_m(chord_squared(unit(from), unit(to)))
+}
+
+type Point = [f64; 3];
+
+struct City {
+    name: &'static str,
+    country: &'static str,
+    continent: &'static str,
+    geoname_id: u32,
+}
+
+/// A kd-tree without pointers: the median of each range is its root, axes take turns.
+struct Gazetteer {
+    points: Vec<Point>,
+    cities: Vec<City>,
+}
+
+impl Gazetteer {
+    fn load() -> Self {
+        let countries: Vec<(&str, &'static str)> = COUNTRIES
+            .lines()
+            .filter_map(|line| line.split_once('\t'))
+            .map(|(country, code)| (country, seven(code)))
+            .collect();
+        let mut rows: Vec<(Point, City)> = CITIES.lines().filter_map(|line| row(line, &countries)).collect();
+        assert!(!rows.is_empty(), "the embedded gazetteer is empty");
+        arrange(&mut rows, 0);
+        let (points, cities) = rows.into_iter().unzip();
+        Self { points, cities }
+    }
+
+    fn nearest(&self, wanted: Point) -> (&City, f64) {
+        let mut best = (0, f64::INFINITY);
+        self.search(wanted, 0, self.points.len(), 0, &mut best);
+        (&self.cities[best.0], arc_m(best.1))
+    }
+
+    fn search(&self, wanted: Point, start: usize, end: usize, axis: usize, best: &mut (usize, f64)) {
+        if start >= end {
+            return;
+        }
+        let middle = start + (end - start) / 2;
+        let squared = chord_squared(wanted, self.points[middle]);
+        if squared < best.1 {
+            *best = (middle, squared);
+        }
+        let offset = wanted[axis] - self.points[middle][axis];
+        let next = (axis + 1) % 3;
+        let (near, far) = if offset < 0.0 {
+            ((start, middle), (middle + 1, end))
+        } else {
+            ((middle + 1, end), (start, middle))
+        };
+        self.search(wanted, near.0, near.1, next, best);
+        if offset * offset < best.1 {
+            self.search(wanted, far.0, far.1, next, best);
+        }
+    }
+}
+
+fn arrange(rows: &mut [(Point, City)], axis: usize) {
+    if rows.len() < 2 {
+        return;
+    }
+    let middle = rows.len() / 2;
+    rows.select_nth_unstable_by(middle, |left, right| left.0[axis].total_cmp(&right.0[axis]));
+    let (before, after) = rows.split_at_mut(middle);
+    arrange(before, (axis + 1) % 3);
+    arrange(&mut after[1..], (axis + 1) % 3);
+}
+
+fn row(line: &'static str, countries: &[(&str, &'static str)]) -> Option<(Point, City)> {
+    let mut fields = line.split('\t');
+    let geoname_id = fields.next()?.parse().ok()?;
+    let latitude_e7 = fields.next()?.parse().ok()?;
+    let longitude_e7 = fields.next()?.parse().ok()?;
+    let country = fields.next()?;
+    let name = fields.next()?;
+    let position = Position { latitude_e7, longitude_e7 };
+    let by_country = countries.iter().find(|(code, _)| *code == country).map_or("Asia", |(_, of)| of);
+    let continent = special_case(country, position).unwrap_or(by_country);
+    Some((unit(position), City { name, country, continent, geoname_id }))
+}
+
+fn seven(continent_code: &str) -> &'static str {
+    match continent_code {
+        "EU" => "Europe",
+        "NA" => "NorthAmerica",
+        "SA" => "SouthAmerica",
+        "AF" => "Africa",
+        "OC" => "Oceania",
+        // Nobody lives in a city of Antarctica; its bases are supplied by way of the south.
+        "AN" => "SouthAmerica",
+        _ => "Asia",
+    }
+}
+
+fn special_case(country: &str, position: Position) -> Option<&'static str> {
+    let (latitude, longitude) = degrees(position);
+    match country {
+        "RU" => Some(if (0.0..60.0).contains(&longitude) { "Europe" } else { "Asia" }),
+        "TR" => Some(if longitude < 29.0 && latitude > 40.2 { "Europe" } else { "MiddleEast" }),
+        "EG" => Some(if longitude > 32.57 { "MiddleEast" } else { "Africa" }),
+        _ => MIDDLE_EAST.contains(&country).then_some("MiddleEast"),
+    }
+}
+
+fn degrees(position: Position) -> (f64, f64) {
+    (position.latitude_e7 as f64 / 1e7, position.longitude_e7 as f64 / 1e7)
+}
+
+fn unit(position: Position) -> Point {
+    let (latitude, longitude) = degrees(position);
+    let (sin_latitude, cos_latitude) = latitude.to_radians().sin_cos();
+    let (sin_longitude, cos_longitude) = longitude.to_radians().sin_cos();
+    [cos_latitude * cos_longitude, cos_latitude * sin_longitude, sin_latitude]
+}
+
+fn chord_squared(left: Point, right: Point) -> f64 {
+    (0..3).map(|axis| (left[axis] - right[axis]).powi(2)).sum()
+}
+
+fn arc_m(chord_squared: f64) -> f64 {
+    2.0 * EARTH_RADIUS_M * (chord_squared.sqrt() / 2.0).min(1.0).asin()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(latitude: f64, longitude: f64) -> Position {
+        Position { latitude_e7: (latitude * 1e7) as i64, longitude_e7: (longitude * 1e7) as i64 }
+    }
+
+    #[test]
+    fn known_cities_lie_in_their_continents() {
+        for (latitude, longitude, country, continent) in [
+            (35.6895, 139.6917, "JP", "Asia"),
+            (50.1109, 8.6821, "DE", "Europe"),
+            (39.0437, -77.4875, "US", "NorthAmerica"),
+            (-23.5475, -46.6361, "BR", "SouthAmerica"),
+            (-26.2041, 28.0473, "ZA", "Africa"),
+            (-33.8678, 151.2073, "AU", "Oceania"),
+            (26.2154, 50.5832, "BH", "MiddleEast"),
+            (55.7558, 37.6173, "RU", "Europe"),
+            (55.0415, 82.9346, "RU", "Asia"),
+            (41.0138, 28.9497, "TR", "Europe"),
+            (39.9199, 32.8543, "TR", "MiddleEast"),
+            (30.0626, 31.2497, "EG", "Africa"),
+            (27.9158, 34.3300, "EG", "MiddleEast"),
+            (-18.1416, 178.4415, "FJ", "Oceania"),
+        ] {
+            let place = locate(at(latitude, longitude)).unwrap();
+            assert_eq!((place.country, place.continent), (country, continent), "{place:?}");
+            assert!(place.distance_m < 20_000, "{place:?}");
+        }
+    }
+
+    #[test]
+    fn poles_and_antimeridian_are_places_like_any_other() {
+        for position in [at(90.0, 0.0), at(-90.0, 13.0), at(90.0, 180.0)] {
+            assert!(locate(position).unwrap().distance_m > 1_000_000);
+        }
+        assert_eq!(
+            locate(at(-17.0, 180.0)).unwrap().geoname_id,
+            locate(at(-17.0, -180.0)).unwrap().geoname_id
+        );
+        assert!(distance_m(at(0.0, 179.999), at(0.0, -179.999)) < 300.0);
+    }
+
+    #[test]
+    fn a_position_off_the_globe_names_its_field() {
+        assert_eq!(locate(Position { latitude_e7: 900_000_001, longitude_e7: 0 }), Err("latitude_e7"));
+        assert_eq!(locate(Position { latitude_e7: 0, longitude_e7: -1_800_000_001 }), Err("longitude_e7"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn the_tree_finds_what_a_scan_finds(latitude in -LATITUDE_E7_MAX..=LATITUDE_E7_MAX, longitude in -LONGITUDE_E7_MAX..=LONGITUDE_E7_MAX) {
+            let wanted = unit(Position { latitude_e7: latitude, longitude_e7: longitude });
+            let scanned = GAZETTEER.points.iter().map(|point| chord_squared(wanted, *point)).fold(f64::INFINITY, f64::min);
+            let (_, found) = GAZETTEER.nearest(wanted);
+            prop_assert_eq!(found, arc_m(scanned));
+        }
+    }
+}
