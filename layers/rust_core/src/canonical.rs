@@ -293,7 +293,9 @@ impl Parser<'_> {
             return self.fail("is JSON (RFC 8259): a number");
         }
         match self.text[start..self.at].parse::<i64>() {
-            Ok(number) if number.abs() <= SAFE_INTEGER_MAX => Ok(Value::Integer(number)),
+            Ok(number) if number.unsigned_abs() <= SAFE_INTEGER_MAX.unsigned_abs() => {
+                Ok(Value::Integer(number))
+            }
             _ => self.fail("is an integer of at most 2^53-1 (RFC 7493)"),
         }
     }

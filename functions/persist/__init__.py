@@ -1,0 +1,1 @@
+"""Writes to one tier, reads from it, and never says stored before the store has said so."""

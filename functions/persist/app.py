@@ -1,0 +1,67 @@
+"""The handler of `persist`: one function for each tier, the same code, chosen by `TIER`."""
+
+import functools
+from typing import Any
+
+import msgspec
+
+from federation.batch import Group, Tier
+from federation.secrets import read_secret
+from federation.settings import load_settings
+from federation.telemetry import stage_handler
+from persist.tier import TierStore, TierUnavailable, fetch, store_group
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Which tier this function writes to, and where the sealing keys are."""
+
+    tier: Tier
+    sealing_secret: str
+
+
+@stage_handler("persist")
+def handler(event: dict[str, Any], context: Any) -> Any:
+    """Store a group, fetch a transaction, or tell the tier's health."""
+    settings, store = _settings(), _store()
+    match event.get("action", "store"):
+        case "store":
+            group = msgspec.convert(event, Group)
+            return msgspec.to_builtins(store_group(group, settings.tier, store))
+        case "fetch":
+            keys = read_secret(settings.sealing_secret)["keys"]
+            return fetch(event["transaction_id"], event.get("continent"), store, keys)
+        case "health":
+            return _health(settings.tier, store)
+        case action:
+            raise ValueError(f"persist knows no action {action!r}")
+
+
+def _health(tier: Tier, store: TierStore) -> dict[str, Any]:
+    try:
+        store.ping()
+    except TierUnavailable as error:
+        return {"tier": tier, "state": "down", "reason": error.detail}
+    return {"tier": tier, "state": "up", "reason": None}
+
+
+@functools.cache
+def _settings() -> Settings:
+    return load_settings(Settings)
+
+
+@functools.cache
+def _store() -> TierStore:
+    """Only the chosen tier's libraries are imported: they are what a cold start costs."""
+    match _settings().tier:
+        case "atlas":
+            from persist.atlas import connect_atlas
+
+            return connect_atlas()
+        case "dynamodb":
+            from persist.dynamodb import connect_dynamodb
+
+            return connect_dynamodb()
+        case "immudb":
+            from persist.immudb_tier import connect_immudb
+
+            return connect_immudb()

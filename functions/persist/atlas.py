@@ -1,0 +1,233 @@
+"""Tier 1: MongoDB Atlas, one cluster a continent."""
+
+import asyncio
+import os
+import tempfile
+import threading
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import pymongo
+from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from federation.regions import CONTINENTS, get_mongo_uri_by_continent
+from federation.secrets import read_secret
+from federation.settings import load_settings
+from persist.breaker import Breaker
+from persist.field_encryption import FieldKeys, aws_credentials
+from persist.motor_db_handler import Document, MotorDBHandler
+from persist.record import Record, Rejection
+from persist.tier import Inserted, TierUnavailable
+
+DATABASE: Final = "love_currency_db"
+TRANSACTIONS: Final = "transactions"
+REJECTIONS: Final = "rejections"
+DUPLICATE_KEY: Final = 11000
+#: A refused or unroutable server is found out by a bare connection first, faster than by PyMongo's
+#: server selection, which goes on trying for all of its time-out.
+KNOCK_TIMEOUT_S: Final = 0.1
+
+Result = TypeVar("Result")
+
+
+class AtlasSettings(msgspec.Struct, frozen=True):
+    """Where clusters and KMS keys are, and how long they are waited for."""
+
+    mongo_secret: str
+    kms_key_arns: str
+    persist_timeout_ms: int = 120
+    cold_timeout_ms: int = 3_000
+
+
+class AtlasTier:
+    """All clusters; each is connected to when it is first needed."""
+
+    def __init__(self, settings: AtlasSettings, directory: Path) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._kms_key_arns: dict[str, str] = msgspec.json.decode(settings.kms_key_arns)
+        self._handlers: dict[str, MotorDBHandler] = {}
+        self._connecting = {one.value: asyncio.Lock() for one in CONTINENTS}
+        self._breakers = {one.value: Breaker() for one in CONTINENTS}
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="atlas", daemon=True).start()
+
+    def insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
+        """`insert_many`, unordered, majority; what is a duplicate is looked at afterwards."""
+        return self._run(self._insert(continent, records))
+
+    def reject(self, continent: str, rejections: Sequence[Rejection]) -> None:
+        """Insert-only into the collection of rejections."""
+        self._run(self._reject(continent, rejections))
+
+    def fetch(
+        self, transaction_id: str, continent: str | None
+    ) -> tuple[Record, bytes] | Rejection | None:
+        """From the cluster that is likely first, then from all others side by side."""
+        return self._run(self._fetch(transaction_id, continent))
+
+    def ping(self) -> None:
+        """Every cluster answers."""
+        self._run(self._ping())
+
+    async def _insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
+        documents = [_document(record, sealed) for record, sealed in records]
+
+        async def write(handler: MotorDBHandler) -> Inserted:
+            stored = {record.transaction_id: record for record, _ in records}
+            try:
+                await handler.insert_many(TRANSACTIONS, documents)
+            except BulkWriteError as error:
+                faults = error.details["writeErrors"]
+                if any(fault["code"] != DUPLICATE_KEY for fault in faults):
+                    raise
+                doubtful = [records[fault["index"]][0].transaction_id for fault in faults]
+                query = {"_id": {"$in": doubtful}}
+                found = await handler.find(TRANSACTIONS, query, {"content": 0})
+                known = {one["_id"]: _record(one) for one in found}
+                conflicts = frozenset(doubtful) - known.keys()
+                kept = {one: known.get(one, mine) for one, mine in stored.items()}
+                return Inserted(
+                    {one: record for one, record in kept.items() if one not in conflicts}, conflicts
+                )
+            return Inserted(stored, frozenset())
+
+        return await self._guarded(continent, write)
+
+    async def _reject(self, continent: str, rejections: Sequence[Rejection]) -> None:
+        documents = [{"_id": one.transaction_id, **msgspec.to_builtins(one)} for one in rejections]
+
+        async def write(handler: MotorDBHandler) -> None:
+            try:
+                await handler.insert_many(REJECTIONS, documents)
+            except BulkWriteError as error:
+                if any(fault["code"] != DUPLICATE_KEY for fault in error.details["writeErrors"]):
+                    raise
+
+        await self._guarded(continent, write)
+
+    async def _fetch(
+        self, transaction_id: str, likely: str | None
+    ) -> tuple[Record, bytes] | Rejection | None:
+        others = [one.value for one in CONTINENTS if one.value != likely]
+        unreachable: TierUnavailable | None = None
+        for round_of in ([likely] if likely else []), others:
+            found = await asyncio.gather(
+                *(self._fetch_from(one, transaction_id) for one in round_of),
+                return_exceptions=True,
+            )
+            for answer in found:
+                if isinstance(answer, TierUnavailable):
+                    unreachable = answer
+                elif isinstance(answer, BaseException):
+                    raise answer
+                elif answer is not None:
+                    return answer
+        if unreachable is not None:
+            raise unreachable
+        return None
+
+    async def _fetch_from(
+        self, continent: str, transaction_id: str
+    ) -> tuple[Record, bytes] | Rejection | None:
+        async def look(handler: MotorDBHandler) -> tuple[Record, bytes] | Rejection | None:
+            found = await handler.find_one(TRANSACTIONS, {"_id": transaction_id})
+            if found is not None:
+                return _record(found), bytes(found["content"])
+            rejection = await handler.find_one(REJECTIONS, {"_id": transaction_id})
+            return None if rejection is None else msgspec.convert(rejection, Rejection)
+
+        return await self._guarded(continent, look)
+
+    async def _ping(self) -> None:
+        async def ping(handler: MotorDBHandler) -> None:
+            await handler.ping()
+
+        await asyncio.gather(*(self._guarded(one.value, ping) for one in CONTINENTS))
+
+    async def _guarded(self, continent: str, work: Any) -> Any:
+        """Do `work` with the continent's handler, within the time limits, behind its breaker."""
+        breaker = self._breakers[continent]
+        if not breaker.allows():
+            raise TierUnavailable(f"Atlas {continent}: resting after failures")
+        try:
+            handler = await self._handler(continent)
+            with pymongo.timeout(self._settings.persist_timeout_ms / 1000):
+                answer = await work(handler)
+        except (PyMongoError, OSError, TimeoutError) as error:
+            breaker.failed()
+            raise TierUnavailable(f"Atlas {continent}: {type(error).__name__}") from error
+        breaker.succeeded()
+        return answer
+
+    async def _handler(self, continent: str) -> MotorDBHandler:
+        known = self._handlers.get(continent)
+        if known is not None:
+            return known
+        async with self._connecting[continent]:
+            if continent not in self._handlers:
+                self._handlers[continent] = await self._connect(continent)
+            return self._handlers[continent]
+
+    async def _connect(self, continent: str) -> MotorDBHandler:
+        secret = read_secret(self._settings.mongo_secret)
+        uri = get_mongo_uri_by_continent(continent, secret["uris"])
+        await _knock(uri)
+        keys = FieldKeys(f"content-{continent}", self._kms_key_arns[continent], aws_credentials())
+        cold_ms = self._settings.cold_timeout_ms
+        with pymongo.timeout(cold_ms / 1000):
+            handler = await MotorDBHandler.new(
+                uri,
+                DATABASE,
+                keys=keys,
+                serverSelectionTimeoutMS=cold_ms,
+                connectTimeoutMS=cold_ms,
+                retryWrites=False,
+                **self._tls_files(secret),
+            )
+            await handler.create_unique_index(TRANSACTIONS, "sender", "nonce")
+        return handler
+
+    def _tls_files(self, secret: Mapping[str, str]) -> dict[str, str]:
+        """PyMongo takes certificates as files only; these are readable by this process' user."""
+        options = {}
+        for option, member in (("tlsCAFile", "ca_pem"), ("tlsCertificateKeyFile", "client_pem")):
+            if secret.get(member):
+                path = self._directory / f"{member}.pem"
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                with os.fdopen(descriptor, "w") as file:
+                    file.write(secret[member])
+                options[option] = str(path)
+        return options
+
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        limit_s = (self._settings.cold_timeout_ms + self._settings.persist_timeout_ms) / 1000
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(limit_s + 0.5)
+        except FutureTimeout:
+            future.cancel()
+            raise TierUnavailable("Atlas did not answer in time") from None
+
+
+def connect_atlas() -> AtlasTier:
+    """The tier as the environment sets it."""
+    return AtlasTier(load_settings(AtlasSettings), Path(tempfile.mkdtemp(prefix="atlas-")))
+
+
+async def _knock(uri: str) -> None:
+    for host, port in parse_uri(uri)["nodelist"]:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), KNOCK_TIMEOUT_S)
+        writer.close()
+
+
+def _document(record: Record, sealed: bytes) -> Document:
+    return {"_id": record.transaction_id, **msgspec.to_builtins(record), "content": sealed}
+
+
+def _record(document: Mapping[str, Any]) -> Record:
+    return msgspec.convert(document, Record)

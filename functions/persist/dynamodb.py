@@ -1,0 +1,198 @@
+"""Tier 2: DynamoDB, conditional puts in transactions; a nonce is an item of its own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import boto3
+import msgspec
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from federation.settings import load_settings
+from persist.breaker import Breaker
+from persist.kms_encryption import KmsEncryption
+from persist.record import Record, Rejection
+from persist.tier import Inserted, TierUnavailable
+
+#: DynamoDB takes 100 actions in a transaction; a record is two: itself and its nonce.
+RECORDS_MAX: Final = 50
+#: Each round settles at least one record, or meets other writers of the same ones.
+ROUNDS_MAX: Final = 8
+_SETTLED = "ConditionalCheckFailed"
+_AGAIN = ("TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded")
+
+AttributeMap = dict[str, dict[str, Any]]
+
+
+class DynamodbSettings(msgspec.Struct, frozen=True):
+    """Which table and keys, and how long they are waited for."""
+
+    transactions_table: str
+    kms_key_arns: str
+    persist_timeout_ms: int = 120
+    cold_timeout_ms: int = 3_000
+
+
+class DynamodbTier:
+    """The fallback table.
+
+    Parameters
+    ----------
+    client : boto3 DynamoDB client
+    """
+
+    def __init__(self, client: Any, table: str, encryption: KmsEncryption) -> None:
+        self._client = client
+        self._table = table
+        self._encryption = encryption
+        self._breaker = Breaker()
+
+    def insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
+        """TransactWriteItems, as many as one takes; what a condition refuses is looked at."""
+        stored: dict[str, Record] = {}
+        conflicts: set[str] = set()
+        for start in range(0, len(records), RECORDS_MAX):
+            chunk = records[start : start + RECORDS_MAX]
+            try:
+                items = {
+                    record.transaction_id: (record, self._item(record, sealed))
+                    for record, sealed in chunk
+                }
+                self._insert_chunk(items, stored, conflicts)
+            except TierUnavailable:
+                if not stored and not conflicts:
+                    raise
+                break  # what is stored has its receipt; the rest goes to the next tier
+        return Inserted(stored, frozenset(conflicts))
+
+    def reject(self, continent: str, rejections: Sequence[Rejection]) -> None:
+        """One conditional put each; the first stays."""
+        for rejection in rejections:
+            fields = msgspec.json.encode(rejection).decode()
+            item = {"pk": {"S": f"rejection#{rejection.transaction_id}"}, "record": {"S": fields}}
+            self._ask("put_item", Item=item, ConditionExpression="attribute_not_exists(pk)")
+
+    def fetch(
+        self, transaction_id: str, continent: str | None
+    ) -> tuple[Record, bytes] | Rejection | None:
+        """A consistent read of the record, else of the rejection."""
+        found = self._get(f"transaction#{transaction_id}")
+        if found is not None:
+            record = msgspec.json.decode(found["record"]["S"], type=Record)
+            return record, self._encryption.decrypt(record.continent, found["content"]["B"])
+        rejection = self._get(f"rejection#{transaction_id}")
+        return (
+            None
+            if rejection is None
+            else msgspec.json.decode(rejection["record"]["S"], type=Rejection)
+        )
+
+    def ping(self) -> None:
+        """A read of what isn't there."""
+        self._get("ping#")
+
+    def _insert_chunk(
+        self,
+        waiting: dict[str, tuple[Record, AttributeMap]],
+        stored: dict[str, Record],
+        conflicts: set[str],
+    ) -> None:
+        for _ in range(ROUNDS_MAX):
+            if not waiting:
+                return
+            order = list(waiting)
+            reasons = self._transact([waiting[one] for one in order])
+            if reasons is None:
+                stored.update({one: waiting[one][0] for one in order})
+                return
+            for n, transaction_id in enumerate(order):
+                if _SETTLED not in reasons[2 * n : 2 * n + 2]:
+                    continue
+                del waiting[transaction_id]
+                found = self._get(f"transaction#{transaction_id}")
+                if found is None:
+                    conflicts.add(transaction_id)
+                else:
+                    stored[transaction_id] = msgspec.json.decode(found["record"]["S"], type=Record)
+        raise TierUnavailable("DynamoDB: other writers kept these records busy")
+
+    def _transact(self, entries: Sequence[tuple[Record, AttributeMap]]) -> list[str] | None:
+        """`None` when all is written, else the reason of each action."""
+        puts = []
+        for record, item in entries:
+            nonce = {
+                "pk": {"S": f"nonce#{record.sender}#{record.nonce}"},
+                "transaction_id": {"S": record.transaction_id},
+            }
+            for one in (item, nonce):
+                put = {"TableName": self._table, "Item": one}
+                puts.append({"Put": {**put, "ConditionExpression": "attribute_not_exists(pk)"}})
+        return self._guarded(
+            lambda: self._client.transact_write_items(TransactItems=puts),
+        )
+
+    def _item(self, record: Record, sealed: bytes) -> AttributeMap:
+        return {
+            "pk": {"S": f"transaction#{record.transaction_id}"},
+            "transaction_id": {"S": record.transaction_id},
+            "sender": {"S": record.sender},
+            "nonce": {"N": str(record.nonce)},
+            "continent": {"S": record.continent},
+            "record": {"S": msgspec.json.encode(record).decode()},
+            "content": {"B": self._encryption.encrypt(record.continent, sealed)},
+        }
+
+    def _get(self, key: str) -> Mapping[str, Any] | None:
+        found: list[Mapping[str, Any]] = []
+
+        def get() -> None:
+            answer = self._client.get_item(
+                TableName=self._table, Key={"pk": {"S": key}}, ConsistentRead=True
+            )
+            if "Item" in answer:
+                found.append(answer["Item"])
+
+        self._guarded(get)
+        return found[0] if found else None
+
+    def _ask(self, operation: str, **arguments: Any) -> list[str] | None:
+        return self._guarded(
+            lambda: getattr(self._client, operation)(TableName=self._table, **arguments)
+        )
+
+    def _guarded(self, call: Any) -> list[str] | None:
+        """Make the call behind the breaker; the reasons, if its conditions refuse it."""
+        if not self._breaker.allows():
+            raise TierUnavailable("DynamoDB: resting after failures")
+        try:
+            call()
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code == "ConditionalCheckFailedException":
+                self._breaker.succeeded()
+                return [_SETTLED]
+            if code == "TransactionCanceledException":
+                reasons = [one.get("Code", "None") for one in error.response["CancellationReasons"]]
+                if all(one in ("None", _SETTLED, *_AGAIN) for one in reasons):
+                    self._breaker.succeeded()
+                    return reasons
+            self._breaker.failed()
+            raise TierUnavailable(f"DynamoDB: {code}") from error
+        except BotoCoreError as error:
+            self._breaker.failed()
+            raise TierUnavailable(f"DynamoDB: {type(error).__name__}") from error
+        self._breaker.succeeded()
+        return None
+
+
+def connect_dynamodb() -> DynamodbTier:
+    """The tier as the environment sets it."""
+    settings = load_settings(DynamodbSettings)
+    config = Config(
+        connect_timeout=settings.persist_timeout_ms / 1000,
+        read_timeout=settings.cold_timeout_ms / 1000,
+        retries={"total_max_attempts": 1},
+    )
+    client = boto3.client("dynamodb", config=config)
+    key_arns = msgspec.json.decode(settings.kms_key_arns)
+    return DynamodbTier(client, settings.transactions_table, KmsEncryption(key_arns))

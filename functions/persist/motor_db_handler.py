@@ -1,0 +1,145 @@
+"""CRUD on one MongoDB database; `content` is encrypted on its way in and decrypted on its way out.
+
+The name is from the time of Motor, which reached its end of life in May 2026; underneath is
+PyMongo's AsyncMongoClient. Encryption is MongoDB's Client-Side Field Level Encryption: explicit on
+writing, automatic on reading.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self
+
+from pymongo import AsyncMongoClient, WriteConcern
+from pymongo.asynchronous.database import AsyncDatabase
+
+from persist.field_encryption import FieldEncryption, FieldKeys
+
+ENCRYPTED_FIELD: Final = "content"
+
+Document = dict[str, Any]
+
+
+class MotorDBHandler:
+    """One database of one cluster; make it by `await MotorDBHandler.new(uri, db)`.
+
+    Examples
+    --------
+    >>> handler = await MotorDBHandler.new(uri, "love_currency_db")  # doctest: +SKIP
+    >>> await handler.insert_one("notes", {"_id": 1})  # doctest: +SKIP
+    >>> await handler.find_one("notes", {"_id": 1})  # doctest: +SKIP
+    {'_id': 1}
+    """
+
+    def __init__(
+        self,
+        client: AsyncMongoClient[Document],
+        database: AsyncDatabase[Document],
+        encryption: FieldEncryption | None,
+    ) -> None:
+        self._client = client
+        self._database = database
+        self._encryption = encryption
+
+    @classmethod
+    async def new(
+        cls,
+        uri: str,
+        database: str,
+        *,
+        keys: FieldKeys | None = None,
+        **options: Any,
+    ) -> Self:
+        """Connect, and prove that the server answers.
+
+        Parameters
+        ----------
+        keys : FieldKeys, optional
+            Where the data key is and under which KMS key; without it nothing is encrypted.
+        **options
+            Of AsyncMongoClient, such as time-outs and TLS files.
+
+        Raises
+        ------
+        pymongo.errors.PyMongoError
+            The server or the KMS can't be reached.
+        """
+        plain: AsyncMongoClient[Document] = AsyncMongoClient(uri, **options)
+        try:
+            await plain.admin.command("ping")
+            if keys is None:
+                client, encryption = plain, None
+            else:
+                encryption = await FieldEncryption.new(plain, keys)
+                client = AsyncMongoClient(
+                    uri, auto_encryption_opts=encryption.decryption_options(), **options
+                )
+        except BaseException:
+            await plain.close()
+            raise
+        majority = WriteConcern(w="majority")
+        return cls(client, client.get_database(database, write_concern=majority), encryption)
+
+    async def insert_one(self, collection: str, document: Mapping[str, Any]) -> Any:
+        """Insert; gives the `_id`."""
+        encrypted = await self._encrypted(document)
+        return (await self._database[collection].insert_one(encrypted)).inserted_id
+
+    async def insert_many(
+        self, collection: str, documents: Sequence[Mapping[str, Any]], *, ordered: bool = False
+    ) -> list[Any]:
+        """Insert all that can be; raises BulkWriteError naming those that can't."""
+        encrypted = [await self._encrypted(document) for document in documents]
+        result = await self._database[collection].insert_many(encrypted, ordered=ordered)
+        return list(result.inserted_ids)
+
+    async def find_one(
+        self, collection: str, query: Mapping[str, Any], projection: Sequence[str] | None = None
+    ) -> Document | None:
+        """The first match, decrypted."""
+        return await self._database[collection].find_one(query, projection)
+
+    async def find(
+        self,
+        collection: str,
+        query: Mapping[str, Any],
+        projection: Mapping[str, int] | None = None,
+        limit: int = 0,
+    ) -> list[Document]:
+        """All matches, decrypted."""
+        cursor = self._database[collection].find(query, projection).limit(limit)
+        return await cursor.to_list()
+
+    async def update_one(
+        self, collection: str, query: Mapping[str, Any], values: Mapping[str, Any]
+    ) -> int:
+        """Set `values` on the first match; gives how many were changed."""
+        encrypted = await self._encrypted(values)
+        result = await self._database[collection].update_one(query, {"$set": encrypted})
+        return result.modified_count
+
+    async def delete_one(self, collection: str, query: Mapping[str, Any]) -> int:
+        """Delete the first match; gives how many were deleted."""
+        return (await self._database[collection].delete_one(query)).deleted_count
+
+    async def count(self, collection: str, query: Mapping[str, Any]) -> int:
+        """How many match."""
+        return await self._database[collection].count_documents(query)
+
+    async def create_unique_index(self, collection: str, *fields: str) -> None:
+        """Make sure that no two documents share these fields."""
+        await self._database[collection].create_index([(one, 1) for one in fields], unique=True)
+
+    async def ping(self) -> None:
+        """Raise PyMongoError unless the server answers."""
+        await self._client.admin.command("ping")
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        if self._encryption is not None:
+            await self._encryption.close()
+        await self._client.close()
+
+    async def _encrypted(self, document: Mapping[str, Any]) -> Document:
+        if self._encryption is None or ENCRYPTED_FIELD not in document:
+            return dict(document)
+        ciphertext = await self._encryption.encrypt(document[ENCRYPTED_FIELD])
+        return {**document, ENCRYPTED_FIELD: ciphertext}

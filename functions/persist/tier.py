@@ -1,0 +1,160 @@
+"""What each tier can do, and how a group is written to one."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from federation.batch import Group, Item, Persisted, Receipt, Tier
+from federation.errors import FederationError
+from persist.record import Inconsistent, Record, Rejection, open_content, record_of, rejection_of
+
+NONCE_CONFLICT = "nonce_conflict"
+
+
+class TierUnavailable(FederationError):
+    """The store can't be reached, or did not confirm in time."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("tier_unavailable", detail)
+
+
+class Inserted(msgspec.Struct, frozen=True):
+    """What a store says of the records it was given; ids that are in none are unavailable.
+
+    Attributes
+    ----------
+    stored : mapping of transaction id to Record
+        The record that lies in the store: this one, or the same transaction's from before.
+    conflicts : set of transaction ids
+        Another transaction holds their (sender, nonce).
+    """
+
+    stored: Mapping[str, Record]
+    conflicts: frozenset[str]
+
+
+class TierStore(Protocol):
+    """One tier. Writes are insert-only, so any of them may be repeated."""
+
+    def insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
+        """Store records with their sealed content.
+
+        Raises
+        ------
+        TierUnavailable
+            Nothing is known to be stored.
+        """
+        ...
+
+    def reject(self, continent: str, rejections: Sequence[Rejection]) -> None:
+        """Record rejections; the first one of an id stays."""
+        ...
+
+    def fetch(
+        self, transaction_id: str, continent: str | None
+    ) -> tuple[Record, bytes] | Rejection | None:
+        """The record and its sealed content, or the rejection; looks in `continent` first."""
+        ...
+
+    def ping(self) -> None:
+        """Raise TierUnavailable unless the store answers."""
+        ...
+
+
+def store_group(group: Group, tier: Tier, store: TierStore) -> Persisted:
+    """Write a group to one tier: each item is stored, or its rejection recorded, or unavailable."""
+    now_ms = time.time_ns() // 1_000_000
+    records: list[tuple[Record, bytes]] = []
+    reasons: dict[str, str] = {}
+    for item in group.items:
+        if item.outcome == "rejected":
+            reasons[_id(item)] = item.reason or "rejected"
+            continue
+        try:
+            records.append(record_of(item, group.continent, group.wrapped_keys, tier, now_ms))
+        except Inconsistent as error:
+            reasons[_id(item)] = error.reason
+    receipts: dict[str, Receipt] = {}
+    why: str | None = None
+    try:
+        for wave in _waves(records):
+            inserted = store.insert(group.continent, wave)
+            receipts.update({one: kept.receipt() for one, kept in inserted.stored.items()})
+            reasons.update(dict.fromkeys(inserted.conflicts, NONCE_CONFLICT))
+        rejections = [
+            rejection_of(item, reasons[_id(item)], group.continent, tier, now_ms)
+            for item in group.items
+            if _id(item) in reasons
+        ]
+        if rejections:
+            store.reject(group.continent, rejections)
+            receipts.update({one.transaction_id: one.receipt() for one in rejections})
+    except TierUnavailable as error:
+        why = error.detail
+    unavailable = [
+        # A conflict that only this tier knows of must not be lost with it.
+        _with_reason(item, reasons.get(_id(item)))
+        for item in group.items
+        if _id(item) not in receipts
+    ]
+    return Persisted(
+        outcome="unavailable" if unavailable else "stored",
+        reason=why or ("not confirmed" if unavailable else None),
+        receipts=list(receipts.values()),
+        unavailable=unavailable,
+    )
+
+
+def fetch(
+    transaction_id: str,
+    continent: str | None,
+    store: TierStore,
+    private_keys: Mapping[str, str],
+) -> dict[str, Any]:
+    """A transaction with its opened content, for the API's read path."""
+    try:
+        found = store.fetch(transaction_id, continent)
+    except TierUnavailable as error:
+        return {"outcome": "unavailable", "reason": error.detail}
+    if found is None:
+        return {"outcome": "absent"}
+    answer: dict[str, Any] = {"outcome": "found"}
+    if isinstance(found, Rejection):
+        shown: dict[str, Any] = {"place": None, "rewards": [], "content": None}
+        record: Record | Rejection = found
+    else:
+        record, sealed = found
+        content = open_content(record, sealed, private_keys)
+        shown = {"place": record.place, "rewards": record.rewards, "content": content}
+    answer.update(receipt=record.receipt(), header=record.header, **shown)
+    built: dict[str, Any] = msgspec.to_builtins(answer)
+    return built
+
+
+def _waves(records: Sequence[tuple[Record, bytes]]) -> list[list[tuple[Record, bytes]]]:
+    """Records in their order, so parted that no two of a wave share sender and nonce."""
+    waves: list[list[tuple[Record, bytes]]] = []
+    used: list[set[tuple[str, int]]] = []
+    for entry in records:
+        nonce = (entry[0].sender, entry[0].nonce)
+        for wave, taken in zip(waves, used, strict=True):
+            if nonce not in taken:
+                wave.append(entry)
+                taken.add(nonce)
+                break
+        else:
+            waves.append([entry])
+            used.append({nonce})
+    return waves
+
+
+def _id(item: Item) -> str:
+    return item.envelope.header.transaction_id
+
+
+def _with_reason(item: Item, reason: str | None) -> Item:
+    if reason is None or item.outcome == "rejected":
+        return item
+    return msgspec.structs.replace(item, outcome="rejected", reason=reason)
