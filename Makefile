@@ -1,0 +1,74 @@
+# The verbs of this project; `make help` lists them. Each sets up by itself what it needs.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE := $(CURDIR)/.cache
+UV := $(CACHE)/uv/bin/uv
+RUN := $(UV) run --frozen --no-sync
+ASL_VALIDATOR := node_modules/.bin/asl-validator
+export SAM_CLI_TELEMETRY := 0
+export CARGO_TARGET_DIR := $(CACHE)/cargo
+# Byte code is what makes a second start quick; some machines switch it off.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help
+help: ## list the verbs
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: $(CACHE)/ready ## install everything (each verb does so by itself)
+
+$(UV):
+	python3 -m venv $(CACHE)/uv
+	$(CACHE)/uv/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+
+$(CACHE)/ready: $(UV) uv.lock pyproject.toml $(wildcard */pyproject.toml layers/*/pyproject.toml) \
+		$(shell find layers/rust_core/src layers/rust_core/data layers/rust_core/python -type f -name '*.[rtp]*') \
+		layers/rust_core/Cargo.lock
+	$(UV) sync --frozen --compile-bytecode
+	@touch $@
+
+.PHONY: demo
+demo: setup ## start all servers, send 700 transactions, break a store, stop
+	$(RUN) lovectl demo
+
+.PHONY: test
+test: setup ## every test: unit, integration, end to end, simulation; Rust too
+	cargo test --release --locked --manifest-path layers/rust_core/Cargo.toml
+	$(RUN) pytest -q -m 'not sam'
+
+.PHONY: lint
+lint: setup $(ASL_VALIDATOR) ## style, types, templates, secrets
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	cargo fmt --check --manifest-path layers/rust_core/Cargo.toml
+	cargo clippy --locked --all-targets --manifest-path layers/rust_core/Cargo.toml -- -D warnings
+	AWS_DEFAULT_REGION=us-east-1 $(RUN) sam validate --lint
+	$(RUN) cfn-lint template.yaml
+	$(ASL_VALIDATOR) --json-path statemachine/pipeline.asl.json
+
+$(ASL_VALIDATOR): package-lock.json
+	npm ci --no-audit --no-fund --silent
+	@touch $@
+
+.PHONY: bench
+bench: setup ## each stage and the whole way, beside a same-shaped no-op state machine
+	$(RUN) python benchmarks/pipeline.py
+
+.PHONY: simulate
+simulate: setup ## the three outages: atlas, atlas and DynamoDB, everything
+	for scenario in atlas-down atlas-and-dynamodb-down all-down-then-back; do \
+	  $(RUN) lovectl simulate $$scenario; \
+	done
+
+.PHONY: build
+build: setup ## what Lambda runs: functions and layers, by `sam build`
+	AWS_DEFAULT_REGION=us-east-1 $(RUN) sam build
+
+.PHONY: clean
+clean: ## stop a running stack, delete everything that was built or stored
+	if [ -x .venv/bin/lovectl ]; then .venv/bin/lovectl down || true; fi
+	rm -rf .cache .venv .aws-sam node_modules
