@@ -54,5 +54,5 @@ def admit(headers: Mapping[str, str], trusted: Trusted, now_s: int | None = None
         "home_continent": account.home_continent or "",
         "algorithm": account.algorithm,
         "public_key": b64encode(account.public_key).decode(),
-        "certificate_serial": str(account.serial),
+        "certificate_serial": account.serial.hex(),
     }

@@ -9,8 +9,7 @@ import msgspec
 from bson.binary import STANDARD, Binary
 from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient
-from pymongo.asynchronous.encryption import AsyncClientEncryption
-from pymongo.encryption import Algorithm
+from pymongo.asynchronous.encryption import Algorithm, AsyncClientEncryption
 from pymongo.encryption_options import AutoEncryptionOpts
 from pymongo.errors import DuplicateKeyError
 
@@ -93,7 +92,10 @@ def aws_credentials() -> dict[str, str]:
     if found is None:
         raise RuntimeError("there are no AWS credentials in this environment")
     frozen = found.get_frozen_credentials()
-    credentials = {"accessKeyId": frozen.access_key, "secretAccessKey": frozen.secret_key}
+    credentials = {
+        "accessKeyId": str(frozen.access_key),
+        "secretAccessKey": str(frozen.secret_key),
+    }
     if frozen.token:
         credentials["sessionToken"] = frozen.token
     return credentials

@@ -1,0 +1,1 @@
+"""Delegated proof of stake: signatures, order, and the delegates' votes."""

@@ -1,0 +1,36 @@
+"""Runs one delegate: `python -m love_node --config FILE`."""
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from love_node.config import load_config
+from love_node.errors import NodeError
+from love_node.server import DRAIN_S, start
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; non-zero with one message if it can't start."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--config", type=Path, required=True)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        config = load_config(options.parse_args().config)
+        server, locks = start(config)
+    except NodeError as error:
+        print(f"love-node: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps({"ready": True, "address": config.address}), flush=True)
+    ended.wait()
+    server.stop(DRAIN_S).wait()
+    locks.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,13 @@
+"""What keeps a delegate from starting, said in one message."""
+
+
+class NodeError(Exception):
+    """Root of the errors of a delegate."""
+
+
+class BadConfig(NodeError):
+    """The configuration is missing something or malformed; the message names all of it."""
+
+
+class DatabaseFault(NodeError):
+    """The vote locks can't be kept: damaged database, or a disk that can't be written."""

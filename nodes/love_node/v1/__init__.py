@@ -1,0 +1,1 @@
+"""Generated from proto/love/node/v1/node.proto; see README.md."""
