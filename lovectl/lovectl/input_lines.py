@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import federation_dag
 import msgspec
 from msgspec import Meta
 
+import federation_dag
 from federation.limits import SAFE_INTEGER_MAX
 from federation.regions import Continent
 from federation.transaction import Hex32, ObjectIds, Position, SafeNatural

@@ -4,10 +4,10 @@ from base64 import b64decode
 from binascii import Error as Base64Error
 from typing import Annotated, Any, Final
 
-import federation_dag
 import msgspec
 from msgspec import Meta
 
+import federation_dag
 from federation.errors import InvalidField
 from federation.limits import (
     CONTENT_BYTES_MAX,
@@ -136,7 +136,9 @@ def parse_transaction(document: bytes) -> ParsedTransaction:
     try:
         canonical = federation_dag.canonicalize(document)
     except federation_dag.CanonicalError as error:
-        raise InvalidField(error.path.strip("/").replace("/", "."), error.rule, "not_i_json") from None
+        raise InvalidField(
+            error.path.strip("/").replace("/", "."), error.rule, "not_i_json"
+        ) from None
     try:
         transaction = msgspec.json.decode(canonical, type=Transaction)
     except msgspec.ValidationError as error:
