@@ -46,7 +46,7 @@ def load_config(path: Path) -> NodeConfig:
     problems = [f"{field.name} is missing" for field in fields if field.name not in document]
     if not problems:
         try:
-            config = msgspec.convert(document, NodeConfig)
+            config = msgspec.convert(document, NodeConfig, dec_hook=_path)
         except msgspec.ValidationError as error:
             raise BadConfig(f"{path}: {error}") from None
         problems = [
@@ -58,6 +58,12 @@ def load_config(path: Path) -> NodeConfig:
         if not problems:
             return config
     raise BadConfig(f"{path}: " + "; ".join(problems))
+
+
+def _path(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(kind)
 
 
 def load_key(config: NodeConfig) -> Any:
