@@ -25,6 +25,10 @@ STACK_NAME: Final = "love-currency-federation"
 BUCKET: Final = "love-local-artifacts"
 API_LOGICAL_ID: Final = "Api"
 DEPLOY_TIMEOUT_S: Final = 180
+#: Each overlapping call starts a process of its own here, and two cores carry only so many.
+PARAMETERS: Final = ("DispatchConcurrency=2", "ContinentsAtOnce=2")
+#: Every batch under way needs processes of its own; more than this only wait for the same cores.
+INBOX_CONCURRENCY: Final = 2
 LAYERS: Final = ("rust_core", "federation", "dependencies")
 
 
@@ -70,8 +74,12 @@ def deploy(
                 "CAPABILITY_IAM",
                 "--region",
                 LOCAL_REGION,
+                "--parameter-overrides",
+                *PARAMETERS,
                 "--no-confirm-changeset",
                 "--no-progressbar",
+                "--parameter-overrides",
+                f"InboxConcurrency={INBOX_CONCURRENCY}",
             ],
             cwd=tree,
             env=_environment(server, directory),
