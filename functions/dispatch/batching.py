@@ -1,11 +1,11 @@
-"""Packs the envelopes of one inbox event into batches within the pipeline's limits."""
+"""Packs the messages of one inbox event into batches within the pipeline's limits."""
 
 import uuid
 from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from federation.batch import Batch, Item
+from federation.batch import Batch, InboxMessage, Item
 from federation.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 from federation.transaction import Envelope
 
@@ -16,13 +16,14 @@ class Message(msgspec.Struct, frozen=True):
     message_id: str
     receipt_handle: str
     receive_count: int
-    envelope: Envelope
+    wrapped_keys: dict[str, str]
+    envelopes: list[Envelope]
     size_bytes: int
 
     @property
-    def transaction_id(self) -> str:
-        """The id of its transaction."""
-        return self.envelope.header.transaction_id
+    def transaction_ids(self) -> set[str]:
+        """The ids of its transactions."""
+        return {envelope.header.transaction_id for envelope in self.envelopes}
 
 
 def pack(
@@ -31,36 +32,35 @@ def pack(
     items_max: int = BATCH_ITEMS_MAX,
     bytes_max: int = BATCH_BYTES_MAX,
 ) -> list[Batch]:
-    """Batches of the messages' envelopes, each transaction once, each wrapped key once a batch.
+    """Batches of whole messages, each transaction once, each wrapped key once a batch.
 
-    A batch is closed when another envelope would break a limit, or would bring a second wrapped
-    key under a name that the batch uses already.
+    A batch is closed when another message would break a limit, or would bring a second wrapped
+    key under a name that the batch uses already. `send` makes no message above the limits.
     """
     batches: list[Batch] = []
     seen: set[str] = set()
-    open_items: list[Item] = []
+    items: list[Item] = []
     keys: dict[str, str] = {}
     size_bytes = 0
-
-    def close() -> None:
-        nonlocal open_items, keys, size_bytes
-        if open_items:
-            batches.append(Batch(str(uuid.uuid4()), keys, open_items))
-        open_items, keys, size_bytes = [], {}, 0
-
     for message in messages:
-        if message.transaction_id in seen:
+        fresh = {
+            envelope.header.transaction_id: envelope
+            for envelope in message.envelopes
+            if envelope.header.transaction_id not in seen
+        }
+        if not fresh:
             continue
-        seen.add(message.transaction_id)
-        envelope = message.envelope
-        known_key = keys.get(envelope.sealed.key_id, envelope.wrapped_key)
-        full = len(open_items) == items_max or size_bytes + message.size_bytes > bytes_max
-        if full or known_key != envelope.wrapped_key:
-            close()
-        keys[envelope.sealed.key_id] = envelope.wrapped_key
-        open_items.append(Item(msgspec.structs.replace(envelope, wrapped_key="")))
+        seen.update(fresh)
+        full = len(items) + len(fresh) > items_max or size_bytes + message.size_bytes > bytes_max
+        clash = any(keys.get(name, key) != key for name, key in message.wrapped_keys.items())
+        if items and (full or clash):
+            batches.append(Batch(str(uuid.uuid4()), keys, items))
+            items, keys, size_bytes = [], {}, 0
+        keys = keys | message.wrapped_keys
+        items = items + [Item(envelope) for envelope in fresh.values()]
         size_bytes += message.size_bytes
-    close()
+    if items:
+        batches.append(Batch(str(uuid.uuid4()), keys, items))
     return batches
 
 
@@ -75,7 +75,7 @@ def read_messages(
         attributes = record.get("attributes") or {}
         assert isinstance(attributes, dict)
         try:
-            envelope = msgspec.json.decode(body, type=Envelope)
+            held = msgspec.json.decode(body, type=InboxMessage)
         except (msgspec.ValidationError, msgspec.DecodeError):
             unreadable.append(str(record["messageId"]))
             continue
@@ -84,7 +84,8 @@ def read_messages(
                 message_id=str(record["messageId"]),
                 receipt_handle=str(record["receiptHandle"]),
                 receive_count=int(attributes.get("ApproximateReceiveCount", 1)),
-                envelope=envelope,
+                wrapped_keys=held.wrapped_keys,
+                envelopes=held.envelopes,
                 size_bytes=len(body),
             )
         )

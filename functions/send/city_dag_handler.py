@@ -7,8 +7,14 @@ from typing import Any, Final
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
+from federation.batch import InboxMessage
 from federation.errors import FederationError
-from federation.limits import INBOX_BYTES_MAX, INBOX_ENTRIES_MAX
+from federation.limits import (
+    BATCH_ITEMS_MAX,
+    INBOX_BYTES_MAX,
+    INBOX_ENTRIES_MAX,
+    INBOX_MESSAGE_BYTES_MAX,
+)
 from federation.transaction import Envelope
 
 ATTEMPTS_MAX: Final = 3
@@ -49,8 +55,7 @@ class CityDAGHandler:
             At least one is not confirmed. Others may lie in the inbox already, which does no harm:
             a transaction is named by its content.
         """
-        bodies = [msgspec.json.encode(envelope).decode() for envelope in envelopes]
-        chunks = list(_chunks(bodies))
+        chunks = list(_chunks(list(pack(envelopes))))
         if len(chunks) == 1:
             self._send(chunks[0])
             return
@@ -70,6 +75,31 @@ class CityDAGHandler:
             if not waiting:
                 return
         raise InboxUnreachable(f"SQS refused {len(waiting)} of {len(bodies)} messages")
+
+
+def pack(envelopes: Sequence[Envelope]) -> Iterator[str]:
+    """The bodies of the messages: envelopes posted together travel together, in their order.
+
+    A message holds at most what one batch of the pipeline takes, by count and by bytes, and each
+    wrapped content key once.
+    """
+    taken: list[Envelope] = []
+    keys: dict[str, str] = {}
+    size_bytes = 0
+    for envelope in envelopes:
+        light = msgspec.structs.replace(envelope, wrapped_key="")
+        light_bytes = len(msgspec.json.encode(light)) + 1
+        key_bytes = 0 if envelope.sealed.key_id in keys else len(envelope.wrapped_key) + 64
+        full = size_bytes + light_bytes + key_bytes > INBOX_MESSAGE_BYTES_MAX
+        if taken and (full or len(taken) == BATCH_ITEMS_MAX):
+            yield msgspec.json.encode(InboxMessage(keys, taken)).decode()
+            taken, keys, size_bytes = [], {}, 0
+            key_bytes = len(envelope.wrapped_key) + 64
+        taken.append(light)
+        keys[envelope.sealed.key_id] = envelope.wrapped_key
+        size_bytes += light_bytes + key_bytes
+    if taken:
+        yield msgspec.json.encode(InboxMessage(keys, taken)).decode()
 
 
 def _chunks(bodies: Sequence[str]) -> Iterator[list[str]]:

@@ -62,6 +62,17 @@ class Batch(msgspec.Struct, frozen=True):
     items: list[Item]
 
 
+class InboxMessage(msgspec.Struct, frozen=True):
+    """What lies in the inbox: envelopes that were posted together, each wrapped key once.
+
+    One message for many transactions keeps the inbox quick (SQS gives ten messages at a time) and
+    is acknowledged only when every one of them has a receipt.
+    """
+
+    wrapped_keys: dict[str, str]
+    envelopes: list[Envelope]
+
+
 class Group(msgspec.Struct, frozen=True):
     """The items of a batch that belong to one continent's store."""
 

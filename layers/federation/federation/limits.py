@@ -16,6 +16,9 @@ OBJECT_IDS_MAX: Final = 16
 INBOX_ENTRIES_MAX: Final = 10
 INBOX_BYTES_MAX: Final = 256 * 1024
 
+#: A message always fits into one batch (below).
+INBOX_MESSAGE_BYTES_MAX: Final = 110 * 1024
+
 #: Step Functions refuses a state's input or output above 256 KiB; a batch grows by its places,
 #: votes and rewards on the way, so it enters with less than half of that.
 PIPELINE_BYTES_MAX: Final = 256 * 1024

@@ -95,7 +95,7 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
     algorithm, public_key, signature : str
         Named as in the certificate; key and signature are base64.
     wrapped_key : str
-        Base64, filled in the inbox only; a `Batch` keeps each wrapped key once.
+        Base64, filled inside `send` only; an `InboxMessage` and a `Batch` keep each key once.
     home_continent : str or None
         From the sender's certificate.
     accepted_at_ms : int
