@@ -154,6 +154,12 @@ pub fn parse(document: &[u8]) -> Result<Value, CanonicalError> {
     Ok(value)
 }
 
+/// Code points that Unicode keeps out of interchange (RFC 7493 section 2.1).
+fn is_noncharacter(character: char) -> bool {
+    let code = u32::from(character);
+    code & 0xFFFE == 0xFFFE || (0xFDD0..=0xFDEF).contains(&code)
+}
+
 enum Step {
     Name(String),
     Index(usize),
@@ -314,6 +320,9 @@ impl Parser<'_> {
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
+                    if !out.is_ascii() && out.chars().any(is_noncharacter) {
+                        return self.fail("has no noncharacter (RFC 7493)");
+                    }
                     return Ok(out);
                 }
                 Some(b'\\') => {
@@ -410,6 +419,8 @@ mod tests {
             (r#"{"a":1,"a":1}"#, "/a"),
             (r#"{"a":1,"\u0061":1}"#, "/a"),
             (r#"{"a":"\ud800"}"#, ""),
+            (r#"{"a":"\ufdd0"}"#, "/a"),
+            ("{\"a\":\"\u{1fffe}\"}", "/a"),
             (r#"{"a":01}"#, "/a"),
             ("{\"a\":\"\n\"}", ""),
             (r#"{"a":NaN}"#, "/a"),
@@ -432,17 +443,22 @@ mod tests {
         assert_eq!(signing, format!("{{\"a\":1,\"transaction_id\":\"{id}\"}}").into_bytes());
     }
 
+    /// Any text but noncharacters, which I-JSON refuses.
+    fn text() -> impl Strategy<Value = String> {
+        any::<String>().prop_map(|text| text.chars().filter(|c| !is_noncharacter(*c)).collect())
+    }
+
     fn json() -> impl Strategy<Value = serde_json::Value> {
         let leaf = prop_oneof![
             Just(serde_json::Value::Null),
             any::<bool>().prop_map(Into::into),
             (-SAFE_INTEGER_MAX..=SAFE_INTEGER_MAX).prop_map(Into::into),
-            any::<String>().prop_map(Into::into),
+            text().prop_map(Into::into),
         ];
         leaf.prop_recursive(4, 48, 6, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
-                prop::collection::btree_map(any::<String>(), inner, 0..6)
+                prop::collection::btree_map(text(), inner, 0..6)
                     .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
             ]
         })

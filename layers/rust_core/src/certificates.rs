@@ -3,11 +3,12 @@
 use crate::canonical::hex;
 use crate::signatures::{Algorithm, Signed};
 use der::asn1::BitString;
-use der::oid::ObjectIdentifier;
+use der::oid::{AssociatedOid, ObjectIdentifier};
 use der::{Decode, Encode};
 use sha2::{Digest, Sha256};
 use x509_cert::Certificate;
 use x509_cert::crl::CertificateList;
+use x509_cert::ext::Extensions;
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName};
 use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
@@ -16,6 +17,9 @@ use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
 pub const CONTINENT_URN: &str = "urn:love:continent:";
 const CONTINENTS: [&str; 7] =
     ["Asia", "Europe", "NorthAmerica", "SouthAmerica", "Africa", "Oceania", "MiddleEast"];
+
+/// Extensions that `check` looks at; any other critical one is refused.
+const UNDERSTOOD: [ObjectIdentifier; 3] = [BasicConstraints::OID, KeyUsage::OID, SubjectAltName::OID];
 
 const OIDS: [(Algorithm, ObjectIdentifier); 3] = [
     (Algorithm::Ed25519, ObjectIdentifier::new_unwrap("1.3.101.112")),
@@ -65,8 +69,11 @@ pub struct Account {
     pub fingerprint_sha256: [u8; 32],
 }
 
-/// An account's name: SHA-256 of its key as DER SubjectPublicKeyInfo.
+/// An account's name: SHA-256 of its key as DER SubjectPublicKeyInfo; none for a key of a wrong length.
 pub fn account_id(algorithm: Algorithm, public_key: &[u8]) -> Option<[u8; 32]> {
+    if public_key.len() != algorithm.public_key_len() {
+        return None;
+    }
     let (_, oid) = OIDS.iter().find(|(known, _)| *known == algorithm)?;
     let info = SubjectPublicKeyInfoOwned {
         algorithm: AlgorithmIdentifierOwned { oid: *oid, parameters: None },
@@ -106,6 +113,9 @@ pub fn check(der: &[u8], ca_der: &[u8], crl_der: Option<&[u8]>, now_s: u64) -> R
     if let Some(crl_der) = crl_der {
         check_revocation(&certificate, &authority, crl_der, now_s)?;
     }
+    if has_unknown_critical(tbs.extensions(), &UNDERSTOOD) {
+        return Err(Refusal::Malformed);
+    }
     let info = tbs.subject_public_key_info();
     let algorithm = algorithm_of(&info.algorithm).ok_or(Refusal::UnsupportedKey)?;
     let public_key = info.subject_public_key.as_bytes().ok_or(Refusal::UnsupportedKey)?;
@@ -127,9 +137,13 @@ fn check_revocation(
     now_s: u64,
 ) -> Result<(), Refusal> {
     let list = CertificateList::from_der(crl_der).map_err(|_| Refusal::BadCrl)?;
-    let fresh =
-        list.tbs_cert_list.next_update.is_none_or(|until| now_s <= until.to_unix_duration().as_secs());
-    if !fresh
+    let issued_s = list.tbs_cert_list.this_update.to_unix_duration().as_secs();
+    let until_s = list.tbs_cert_list.next_update.map(|until| until.to_unix_duration().as_secs());
+    if now_s < issued_s
+        || until_s.is_some_and(|until_s| now_s > until_s)
+        || !may_revoke(authority)
+        // A partial or delta list says so in a critical extension: it does not tell the whole truth.
+        || has_unknown_critical(list.tbs_cert_list.crl_extensions.as_ref(), &[])
         || list.tbs_cert_list.issuer != *authority.tbs_certificate().subject()
         || list.tbs_cert_list.signature != list.signature_algorithm
         || !signed_by(authority, crl_der, &list.signature_algorithm, &list.signature)
@@ -142,6 +156,13 @@ fn check_revocation(
         return Err(Refusal::Revoked);
     }
     Ok(())
+}
+
+/// RFC 5280 section 4.2: who does not understand a critical extension must refuse.
+fn has_unknown_critical(extensions: Option<&Extensions>, understood: &[ObjectIdentifier]) -> bool {
+    extensions.is_some_and(|extensions| {
+        extensions.iter().any(|extension| extension.critical && !understood.contains(&extension.extn_id))
+    })
 }
 
 fn algorithm_of(identifier: &AlgorithmIdentifierOwned) -> Option<Algorithm> {
@@ -199,6 +220,10 @@ fn may_issue(authority: &Certificate) -> bool {
     is_ca && matches!(tbs.get_extension::<KeyUsage>(), Ok(Some((_, usage))) if usage.key_cert_sign())
 }
 
+fn may_revoke(authority: &Certificate) -> bool {
+    matches!(authority.tbs_certificate().get_extension::<KeyUsage>(), Ok(Some((_, usage))) if usage.crl_sign())
+}
+
 fn may_sign(certificate: &Certificate) -> bool {
     let tbs = certificate.tbs_certificate();
     let usage = matches!(tbs.get_extension::<KeyUsage>(), Ok(Some((_, usage))) if usage.digital_signature());
@@ -238,6 +263,7 @@ mod tests {
         let prefix = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
         let wanted: [u8; 32] = Sha256::digest([&prefix[..], &[9; 32]].concat()).into();
         assert_eq!(account_id(Algorithm::Ed25519, &[9; 32]), Some(wanted));
+        assert_eq!(account_id(Algorithm::Ed25519, &[9; 31]), None);
     }
 
     proptest! {

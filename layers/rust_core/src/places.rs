@@ -10,6 +10,7 @@
 //! - Turkey is Middle East but for East Thrace (west of 29° E and north of 40.2° N), Europe;
 //! - Egypt is Africa but for Sinai (east of 32.57° E, the Suez Canal), Middle East.
 
+use ahash::AHashMap;
 use h3o::{LatLng, Resolution};
 use std::sync::LazyLock;
 
@@ -48,10 +49,10 @@ pub struct Place {
 
 /// The name of the field that is not on the globe, if any.
 pub fn out_of_range(position: Position) -> Option<&'static str> {
-    if position.latitude_e7.abs() > LATITUDE_E7_MAX {
+    if position.latitude_e7.unsigned_abs() > LATITUDE_E7_MAX.unsigned_abs() {
         return Some("latitude_e7");
     }
-    (position.longitude_e7.abs() > LONGITUDE_E7_MAX).then_some("longitude_e7")
+    (position.longitude_e7.unsigned_abs() > LONGITUDE_E7_MAX.unsigned_abs()).then_some("longitude_e7")
 }
 
 /// The place of a position in range; `Err` names the field that is out of range.
@@ -95,7 +96,7 @@ struct Gazetteer {
 
 impl Gazetteer {
     fn load() -> Self {
-        let countries: Vec<(&str, &'static str)> = COUNTRIES
+        let countries: AHashMap<&str, &'static str> = COUNTRIES
             .lines()
             .filter_map(|line| line.split_once('\t'))
             .map(|(country, code)| (country, seven(code)))
@@ -147,7 +148,7 @@ fn arrange(rows: &mut [(Point, City)], axis: usize) {
     arrange(&mut after[1..], (axis + 1) % 3);
 }
 
-fn row(line: &'static str, countries: &[(&str, &'static str)]) -> Option<(Point, City)> {
+fn row(line: &'static str, countries: &AHashMap<&str, &'static str>) -> Option<(Point, City)> {
     let mut fields = line.split('\t');
     let geoname_id = fields.next()?.parse().ok()?;
     let latitude_e7 = fields.next()?.parse().ok()?;
@@ -155,8 +156,7 @@ fn row(line: &'static str, countries: &[(&str, &'static str)]) -> Option<(Point,
     let country = fields.next()?;
     let name = fields.next()?;
     let position = Position { latitude_e7, longitude_e7 };
-    let by_country = countries.iter().find(|(code, _)| *code == country).map_or("Asia", |(_, of)| of);
-    let continent = special_case(country, position).unwrap_or(by_country);
+    let continent = special_case(country, position).or_else(|| countries.get(country).copied())?;
     Some((unit(position), City { name, country, continent, geoname_id }))
 }
 
@@ -251,6 +251,13 @@ mod tests {
     fn a_position_off_the_globe_names_its_field() {
         assert_eq!(locate(Position { latitude_e7: 900_000_001, longitude_e7: 0 }), Err("latitude_e7"));
         assert_eq!(locate(Position { latitude_e7: 0, longitude_e7: -1_800_000_001 }), Err("longitude_e7"));
+        assert_eq!(locate(Position { latitude_e7: i64::MIN, longitude_e7: 0 }), Err("latitude_e7"));
+        assert_eq!(locate(Position { latitude_e7: 0, longitude_e7: i64::MIN }), Err("longitude_e7"));
+    }
+
+    #[test]
+    fn every_city_of_the_gazetteer_is_in_the_tree() {
+        assert_eq!(GAZETTEER.cities.len(), CITIES.lines().count());
     }
 
     proptest! {

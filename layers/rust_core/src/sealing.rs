@@ -107,19 +107,43 @@ pub fn open(
     decrypt(&aes(&opened_key(private_key, wrapped_key)?)?, ciphertext, associated_data)
 }
 
+/// Content keys unwrapped lately, by a hash of private and wrapped key; the one used longest ago
+/// makes room. Dropped keys are zeroised.
+#[derive(Default)]
+struct OpenedKeys {
+    keys: HashMap<[u8; 32], (u64, ContentKey)>,
+    clock: u64,
+}
+
+impl OpenedKeys {
+    fn get(&mut self, name: &[u8; 32]) -> Option<ContentKey> {
+        self.clock += 1;
+        let (used, key) = self.keys.get_mut(name)?;
+        *used = self.clock;
+        Some(key.clone())
+    }
+
+    fn insert(&mut self, name: [u8; 32], key: ContentKey) {
+        self.clock += 1;
+        // A scan of a full cache costs microseconds, beside the milliseconds of an unwrapping.
+        if self.keys.len() >= OPENED_KEYS_MAX
+            && let Some(oldest) = self.keys.iter().min_by_key(|(_, (used, _))| *used).map(|(name, _)| *name)
+        {
+            self.keys.remove(&oldest);
+        }
+        self.keys.insert(name, (self.clock, key));
+    }
+}
+
 fn opened_key(private_key: &[u8], wrapped_key: &[u8]) -> Result<ContentKey, SealError> {
-    static OPENED: LazyLock<Mutex<HashMap<[u8; 32], ContentKey>>> = LazyLock::new(Mutex::default);
+    static OPENED: LazyLock<Mutex<OpenedKeys>> = LazyLock::new(Mutex::default);
     let name: [u8; 32] =
         Sha256::new().chain_update(Sha256::digest(private_key)).chain_update(wrapped_key).finalize().into();
     if let Some(key) = OPENED.lock().map_err(|_| SealError)?.get(&name) {
-        return Ok(key.clone());
+        return Ok(key);
     }
     let key = unwrap(private_key, wrapped_key)?;
-    let mut opened = OPENED.lock().map_err(|_| SealError)?;
-    if opened.len() >= OPENED_KEYS_MAX {
-        opened.clear();
-    }
-    opened.insert(name, key.clone());
+    OPENED.lock().map_err(|_| SealError)?.insert(name, key.clone());
     Ok(key)
 }
 
@@ -248,6 +272,22 @@ mod tests {
         assert_ne!(no_time.seal(b"x", b"").unwrap().0, no_time.seal(b"x", b"").unwrap().0);
         assert!(ContentSealer::new(&PAIR.1, CONTENT_KEY_USES_MAX + 1, 1).is_err());
         assert!(ContentSealer::new(b"short", 1, 1).is_err());
+    }
+
+    #[test]
+    fn the_key_used_longest_ago_makes_room() {
+        let mut opened = OpenedKeys::default();
+        let name = |number: usize| {
+            let mut name = [0; 32];
+            name[..8].copy_from_slice(&number.to_be_bytes());
+            name
+        };
+        (0..OPENED_KEYS_MAX).for_each(|number| opened.insert(name(number), Zeroizing::new([1; 32])));
+        assert!(opened.get(&name(0)).is_some());
+        opened.insert(name(OPENED_KEYS_MAX), Zeroizing::new([2; 32]));
+        assert!(opened.get(&name(1)).is_none());
+        assert!(opened.get(&name(0)).is_some() && opened.get(&name(OPENED_KEYS_MAX)).is_some());
+        assert_eq!(opened.keys.len(), OPENED_KEYS_MAX);
     }
 
     proptest! {

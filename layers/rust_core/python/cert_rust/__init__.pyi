@@ -1,5 +1,18 @@
 from typing import Final, final
 
+__all__ = [
+    "CONTENT_KEY_LIFETIME_S",
+    "CONTENT_KEY_USES_MAX",
+    "Account",
+    "CertificateError",
+    "ContentSealer",
+    "SealError",
+    "check_certificate",
+    "hybrid_keygen",
+    "hybrid_open",
+    "hybrid_seal",
+]
+
 CONTENT_KEY_USES_MAX: Final[int]
 CONTENT_KEY_LIFETIME_S: Final[int]
 

@@ -1,5 +1,21 @@
 from typing import final
 
+__all__ = [
+    "CanonicalError",
+    "Place",
+    "Tally",
+    "account_id",
+    "batch_verify",
+    "canonicalize",
+    "distance_m",
+    "dpos_parallel_collect",
+    "locate",
+    "resolve_object_deps",
+    "signing_bytes",
+    "transaction_id",
+    "vote_message",
+]
+
 class CanonicalError(ValueError):
     """A document is not strict I-JSON (RFC 7493) of integers.
 
@@ -29,7 +45,13 @@ def signing_bytes(document: bytes) -> bytes:
     """What the sender signs: canonical form without `content` and `signature`, with `transaction_id`."""
 
 def account_id(algorithm: str, public_key: bytes) -> bytes:
-    """SHA-256 (32 bytes) of the key's SubjectPublicKeyInfo (DER); `ValueError` for an unknown algorithm."""
+    """SHA-256 (32 bytes) of the key's SubjectPublicKeyInfo (DER).
+
+    Raises
+    ------
+    ValueError
+        For an unknown algorithm or a key of a wrong length.
+    """
 
 def batch_verify(items: list[tuple[str, bytes, bytes, bytes]]) -> list[bool]:
     """Whether each signature verifies; never raises for a bad one.

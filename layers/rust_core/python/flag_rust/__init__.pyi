@@ -1,5 +1,23 @@
 from typing import Final
 
+__all__ = [
+    "FINAL",
+    "PLACED",
+    "RECONCILED",
+    "REWARDED",
+    "SHARDED",
+    "STORED_ATLAS",
+    "STORED_DYNAMODB",
+    "STORED_IMMUDB",
+    "VERIFIED",
+    "VOTED",
+    "FlagError",
+    "check",
+    "from_names",
+    "merge",
+    "names",
+]
+
 VERIFIED: Final[int]
 PLACED: Final[int]
 VOTED: Final[int]

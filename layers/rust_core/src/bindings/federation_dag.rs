@@ -58,10 +58,12 @@ pub mod federation_dag {
 
     #[pyfunction]
     fn account_id<'py>(py: Python<'py>, algorithm: &str, public_key: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-        Algorithm::named(algorithm)
-            .and_then(|algorithm| certificates::account_id(algorithm, public_key))
-            .map(|id| PyBytes::new(py, &id))
-            .ok_or_else(|| PyValueError::new_err(format!("unknown algorithm {algorithm:?}")))
+        let known = Algorithm::named(algorithm)
+            .ok_or_else(|| PyValueError::new_err(format!("unknown algorithm {algorithm:?}")))?;
+        certificates::account_id(known, public_key).map(|id| PyBytes::new(py, &id)).ok_or_else(|| {
+            let wanted = known.public_key_len();
+            PyValueError::new_err(format!("an {algorithm} key is {wanted} bytes, not {}", public_key.len()))
+        })
     }
 
     #[pyfunction]
