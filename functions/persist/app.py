@@ -8,8 +8,10 @@ import msgspec
 from federation.batch import Group, Tier
 from federation.secrets import read_secret
 from federation.settings import load_settings
-from federation.telemetry import stage_handler
+from federation.telemetry import stage_handler, stage_logger
 from persist.tier import TierStore, TierUnavailable, fetch, store_group
+
+_log = stage_logger("persist")
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -25,8 +27,10 @@ def handler(event: dict[str, Any], context: Any) -> Any:
     settings, store = _settings(), _store()
     match event.get("action", "store"):
         case "store":
-            group = msgspec.convert(event, Group)
-            return msgspec.to_builtins(store_group(group, settings.tier, store))
+            persisted = store_group(msgspec.convert(event, Group), settings.tier, store)
+            if persisted.unavailable:
+                _log.warning("not stored here", extra={"why": persisted.reason})
+            return msgspec.to_builtins(persisted)
         case "fetch":
             keys = read_secret(settings.sealing_secret)["keys"]
             return fetch(event["transaction_id"], event.get("continent"), store, keys)

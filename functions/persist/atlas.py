@@ -4,7 +4,7 @@ import asyncio
 import os
 import tempfile
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -26,6 +26,10 @@ from persist.tier import Inserted, TierUnavailable
 DATABASE: Final = "love_currency_db"
 TRANSACTIONS: Final = "transactions"
 REJECTIONS: Final = "rejections"
+PAIRS: Final = {
+    "votes": ("delegate_id", "signature"),
+    "rewards": ("delegate_id", "amount"),
+}
 DUPLICATE_KEY: Final = 11000
 #: A refused or unroutable server is found out by a bare connection first, faster than by PyMongo's
 #: server selection, which goes on trying for all of its time-out.
@@ -41,6 +45,7 @@ class AtlasSettings(msgspec.Struct, frozen=True):
     kms_key_arns: str
     persist_timeout_ms: int = 120
     cold_timeout_ms: int = 3_000
+    read_timeout_ms: int = 1_000
 
 
 class AtlasTier:
@@ -141,7 +146,7 @@ class AtlasTier:
             rejection = await handler.find_one(REJECTIONS, {"_id": transaction_id})
             return None if rejection is None else msgspec.convert(rejection, Rejection)
 
-        return await self._guarded(continent, look)
+        return await self._guarded(continent, look, self._settings.read_timeout_ms)
 
     async def _ping(self) -> None:
         async def ping(handler: MotorDBHandler) -> None:
@@ -149,14 +154,19 @@ class AtlasTier:
 
         await asyncio.gather(*(self._guarded(one.value, ping) for one in CONTINENTS))
 
-    async def _guarded(self, continent: str, work: Any) -> Any:
+    async def _guarded(
+        self,
+        continent: str,
+        work: Callable[[MotorDBHandler], Awaitable[Result]],
+        timeout_ms: int | None = None,
+    ) -> Result:
         """Do `work` with the continent's handler, within the time limits, behind its breaker."""
         breaker = self._breakers[continent]
         if not breaker.allows():
             raise TierUnavailable(f"Atlas {continent}: resting after failures")
         try:
             handler = await self._handler(continent)
-            with pymongo.timeout(self._settings.persist_timeout_ms / 1000):
+            with pymongo.timeout((timeout_ms or self._settings.persist_timeout_ms) / 1000):
                 answer = await work(handler)
         except (PyMongoError, OSError, TimeoutError) as error:
             breaker.failed()
@@ -226,8 +236,15 @@ async def _knock(uri: str) -> None:
 
 
 def _document(record: Record, sealed: bytes) -> Document:
-    return {"_id": record.transaction_id, **msgspec.to_builtins(record), "content": sealed}
+    fields = msgspec.to_builtins(record)
+    # Pairs become documents: a query can name their members, and FerretDB takes no array in one.
+    for name, members in PAIRS.items():
+        fields[name] = [dict(zip(members, pair, strict=True)) for pair in fields[name]]
+    return {"_id": record.transaction_id, **fields, "content": sealed}
 
 
 def _record(document: Mapping[str, Any]) -> Record:
-    return msgspec.convert(document, Record)
+    fields = dict(document)
+    for name, members in PAIRS.items():
+        fields[name] = [[pair[member] for member in members] for pair in fields[name]]
+    return msgspec.convert(fields, Record)

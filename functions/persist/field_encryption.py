@@ -57,13 +57,16 @@ class FieldEncryption:
         known = await names.find_one({"_id": keys.name})
         if known is None:
             master_key = {"region": keys.region, "key": keys.kms_key_arn, **_kms_endpoint()}
-            made = await encryption.create_data_key("aws", master_key=master_key)
+            key_id = await encryption.create_data_key("aws", master_key=master_key)
             # If another process was first, our key stays unused.
             with contextlib.suppress(DuplicateKeyError):
-                await names.insert_one({"_id": keys.name, "key_id": made})
+                await names.insert_one({"_id": keys.name, "key_id": key_id})
             known = await names.find_one({"_id": keys.name})
             assert known is not None
-        return cls(encryption, Binary(known["key_id"], 4), keys)
+        made = cls(encryption, Binary(known["key_id"], 4), keys)
+        # KMS unwraps the data key now, while there is time, not within the first write.
+        await made.encrypt(b"")
+        return made
 
     async def encrypt(self, value: bytes) -> Binary:
         """Randomised: equal values don't look equal."""

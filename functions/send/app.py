@@ -73,7 +73,9 @@ def send_transactions() -> Response[str]:
 @app.get("/api/transaction/<transaction_id>")
 def read_transaction(transaction_id: str) -> Response[str]:
     """A transaction, for its sender or its recipient."""
-    return _json(HTTPStatus.OK, _reader().read(transaction_id, _sender().account_id))
+    reader = _sender()
+    found = _reader().read(transaction_id, reader.account_id, reader.home_continent)
+    return _json(HTTPStatus.OK, found)
 
 
 @app.get("/api/health")

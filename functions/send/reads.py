@@ -29,8 +29,15 @@ class TierReader:
         self._client = client
         self._functions = functions
 
-    def read(self, transaction_id: str, reader: str) -> dict[str, Any]:
+    def read(
+        self, transaction_id: str, reader: str, continent: str | None = None
+    ) -> dict[str, Any]:
         """Receipt, header and content of a transaction, for its sender or its recipient.
+
+        Parameters
+        ----------
+        continent : str, optional
+            Where it probably lies: the reader's home.
 
         Raises
         ------
@@ -45,7 +52,7 @@ class TierReader:
                 field="transaction_id",
                 rule="is 64 hex digits",
             )
-        request = {"action": "fetch", "transaction_id": transaction_id}
+        request = {"action": "fetch", "transaction_id": transaction_id, "continent": continent}
         unreachable = []
         for tier in TIERS:
             answer = self._ask(tier, request)

@@ -81,7 +81,8 @@ class Client:
     def read(self, account: Account, transaction_id: str) -> dict[str, Any] | None:
         """The receipt, header and opened content of a transaction; `None` while it is unknown."""
         try:
-            return self._call("GET", f"api/transaction/{transaction_id}", account)
+            # Whoever waits for a receipt asks again anyway.
+            return self._call("GET", f"api/transaction/{transaction_id}", account, attempts=1)
         except ApiError as error:
             if error.status == httpx.codes.NOT_FOUND:
                 return None
@@ -97,7 +98,9 @@ class Client:
         """One bare request, for tests of bad input."""
         return self._http.request(method, path, **options)
 
-    def _call(self, method: str, path: str, account: Account, **options: Any) -> dict[str, Any]:
+    def _call(
+        self, method: str, path: str, account: Account, attempts: int = ATTEMPTS_MAX, **options: Any
+    ) -> dict[str, Any]:
         attempt = 1
         while True:
             problem: dict[str, Any]
@@ -111,7 +114,7 @@ class Client:
                     return answer
                 status, problem = response.status_code, _problem(response)
             retryable = status == 0 or status >= httpx.codes.INTERNAL_SERVER_ERROR
-            if not retryable or attempt == ATTEMPTS_MAX:
+            if not retryable or attempt == attempts:
                 raise ApiError(status, problem, f"{method} {path}")
             time.sleep(ATTEMPT_PAUSE_S * attempt)
             attempt += 1

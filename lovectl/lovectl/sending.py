@@ -20,8 +20,9 @@ from lovectl.accounts import Account, Algorithm, Issuer, make_account, sign, uns
 from lovectl.client import ApiError, Client
 from lovectl.input_lines import InputLine
 
-POSTS_AT_ONCE: Final = 4
-READS_AT_ONCE: Final = 4
+#: Each call under way keeps a process of each function busy in the local AWS.
+POSTS_AT_ONCE: Final = 2
+READS_AT_ONCE: Final = 2
 RECEIPT_TIMEOUT_S: Final = 120.0
 #: The first look for a receipt, and the longest pause between two looks.
 POLL_PAUSE_S: Final = 0.3

@@ -305,6 +305,10 @@ class _Starting:
         }
         # There is no X-Ray daemon here.
         environment["POWERTOOLS_TRACE_DISABLED"] = "true"
+        # All servers share a few cores here: the stores' time-outs on AWS would trip for nothing,
+        # and a write that is given up though it arrives has a second copy in the next tier.
+        environment["PERSIST_TIMEOUT_MS"] = "1500"
+        environment["POSITIONS_TIMEOUT_MS"] = "500"
         return MiniStackServer(
             private_directory(self.directory / "ministack"),
             self.ports["ministack"],
