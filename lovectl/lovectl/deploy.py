@@ -26,10 +26,8 @@ BUCKET: Final = "love-local-artifacts"
 API_LOGICAL_ID: Final = "Api"
 DEPLOY_TIMEOUT_S: Final = 180
 #: Each overlapping call starts a process of its own here, and two cores carry only so many.
-INBOX_CONCURRENCY: Final = 2
-PARAMETERS: Final = (f"DispatchConcurrency={INBOX_CONCURRENCY}", "ContinentsAtOnce=2")
-#: Every batch under way needs processes of its own; more than this only wait for the same cores.
-INBOX_CONCURRENCY: Final = 2
+DISPATCHES_AT_ONCE: Final = 2
+PARAMETERS: Final = ("ContinentsAtOnce=2",)
 LAYERS: Final = ("rust_core", "federation", "dependencies")
 
 
@@ -79,8 +77,6 @@ def deploy(
                 *PARAMETERS,
                 "--no-confirm-changeset",
                 "--no-progressbar",
-                "--parameter-overrides",
-                f"InboxConcurrency={INBOX_CONCURRENCY}",
             ],
             cwd=tree,
             env=_environment(server, directory),
@@ -93,12 +89,22 @@ def deploy(
     if result.returncode != 0:
         tail = log.read_text(errors="replace").splitlines()[-25:]
         raise DeployFailed("\n".join([f"sam deploy failed; its log is {log}", *tail]))
-    _limit_inbox(server.client("lambda"))
     outputs = _outputs(server.client("cloudformation"))
     apply_gateway_responses(
         server.client("apigateway"), tree / "template.yaml", {API_LOGICAL_ID: outputs["ApiId"]}
     )
+    _limit_dispatches(server.client("lambda"), outputs["InboxQueueUrl"])
     return outputs
+
+
+def _limit_dispatches(client: Any, queue_url: str) -> None:
+    """Set the limit by the API: out of a parameter it comes as text, over which MiniStack trips."""
+    queue = queue_url.rsplit("/", 1)[-1]
+    for mapping in client.list_event_source_mappings()["EventSourceMappings"]:
+        if mapping["EventSourceArn"].endswith(f":{queue}"):
+            client.update_event_source_mapping(
+                UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": DISPATCHES_AT_ONCE}
+            )
 
 
 def _prepare(tree: Path, source: Path) -> Path:
@@ -140,14 +146,6 @@ def _environment(server: MiniStackServer, directory: Path) -> dict[str, str]:
         "__SAM_CLI_APP_DIR": str(home),
         "PYTHONUNBUFFERED": "1",
     }
-
-
-def _limit_inbox(client: Any) -> None:
-    """Set the limit by the API: out of a parameter it comes as text, over which MiniStack trips."""
-    for mapping in client.list_event_source_mappings()["EventSourceMappings"]:
-        client.update_event_source_mapping(
-            UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": INBOX_CONCURRENCY}
-        )
 
 
 def _outputs(client: Any) -> dict[str, str]:
