@@ -9,8 +9,9 @@ import msgspec
 from bson.binary import STANDARD, Binary
 from bson.codec_options import CodecOptions
 from pymongo import AsyncMongoClient
-from pymongo.asynchronous.encryption import Algorithm, AsyncClientEncryption
+from pymongo.asynchronous.encryption import AsyncClientEncryption
 from pymongo.encryption_options import AutoEncryptionOpts
+from pymongo.encryption_shared import Algorithm
 from pymongo.errors import DuplicateKeyError
 
 KEY_VAULT_DATABASE: Final = "encryption"

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import boto3
+import federation_dag
 import msgspec
 from botocore.config import Config
 
@@ -12,6 +13,9 @@ from federation.settings import load_settings
 from federation.telemetry import stage_handler
 from pop.place import PlaceLimits, prove_places, senders_of
 from pop.positions import Positions
+
+# The first call arranges the gazetteer (23 ms): at import, so that no batch waits for it.
+federation_dag.locate([(0, 0)])
 
 
 class Settings(PlaceLimits, frozen=True, kw_only=True):

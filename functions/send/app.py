@@ -99,7 +99,7 @@ def swagger() -> Response[str]:
     return Response(HTTPStatus.OK, "text/html", swagger_html())
 
 
-@app.exception_handler(Problem)
+@app.exception_handler(Problem)  # type: ignore[untyped-decorator]
 def answer_problem(problem: Problem) -> Response[str]:
     """Every problem is answered in one form; those about access are written down."""
     request_id = _request_id()
@@ -114,7 +114,7 @@ def answer_problem(problem: Problem) -> Response[str]:
     return problem.response(request_id)
 
 
-@app.exception_handler(InboxUnreachable)
+@app.exception_handler(InboxUnreachable)  # type: ignore[untyped-decorator]
 def answer_inbox(error: InboxUnreachable) -> Response[str]:
     """Nothing is claimed: the client sends the same again."""
     problem = Problem(HTTPStatus.SERVICE_UNAVAILABLE, error.detail, reason=error.reason)

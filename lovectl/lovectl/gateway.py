@@ -7,7 +7,7 @@ gateway responses too, but does not take them from there; so we do what SAM woul
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 
 def apply_gateway_responses(client: Any, template: Path, api_ids: dict[str, str]) -> None:
@@ -40,7 +40,7 @@ def apply_gateway_responses(client: Any, template: Path, api_ids: dict[str, str]
             client.create_deployment(restApiId=api_id, stageName=properties["StageName"])
 
 
-class _TemplateLoader(yaml.SafeLoader):  # type: ignore[misc]
+class _TemplateLoader(yaml.SafeLoader):
     """Reads CloudFormation's YAML; intrinsic functions (`!Ref` and so on) become None."""
 
 
