@@ -4,10 +4,10 @@ import functools
 from typing import Any
 
 import boto3
-import federation_dag
 import msgspec
 from botocore.config import Config
 
+import federation_dag
 from federation.batch import Batch
 from federation.settings import load_settings
 from federation.telemetry import stage_handler
