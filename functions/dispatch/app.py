@@ -28,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True):
     #: Above the state machine's own limit, below the function's.
     pipeline_timeout_s: int = 65
     backoff_max_s: int = 30
+    executions_at_once: int = 4
 
 
 @stage_handler("dispatch")
@@ -39,7 +40,11 @@ def handler(event: dict[str, Any], context: Any) -> Any:
         # Poison: it goes to the dead letters after its tries. Its body may hold anything.
         _log.error("unreadable message", extra={"message_id": message_id})
     batches = pack(messages)
-    receipts = run_all(_states(), settings.pipeline_arn, batches, _log) if batches else []
+    receipts = (
+        run_all(_states(), settings.pipeline_arn, batches, settings.executions_at_once, _log)
+        if batches
+        else []
+    )
     recorded = {receipt.transaction_id for receipt in receipts}
     failed = [one for one in messages if not one.transaction_ids <= recorded]
     if failed:

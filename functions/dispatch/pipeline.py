@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from aws_lambda_powertools import Logger
@@ -10,14 +10,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from federation.batch import Batch, Receipt
 
-EXECUTIONS_AT_ONCE: Final = 4
-
 
 class _Output(msgspec.Struct, frozen=True):
     receipts: list[Receipt]
 
 
-def run_all(states: Any, pipeline_arn: str, batches: Sequence[Batch], log: Logger) -> list[Receipt]:
+def run_all(
+    states: Any, pipeline_arn: str, batches: Sequence[Batch], at_once: int, log: Logger
+) -> list[Receipt]:
     """The receipts of all batches; a batch whose execution fails has none.
 
     Parameters
@@ -26,7 +26,7 @@ def run_all(states: Any, pipeline_arn: str, batches: Sequence[Batch], log: Logge
     """
     if len(batches) == 1:
         return _run(states, pipeline_arn, batches[0], log)
-    with ThreadPoolExecutor(EXECUTIONS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         found = pool.map(lambda batch: _run(states, pipeline_arn, batch, log), batches)
         return [receipt for receipts in found for receipt in receipts]
 

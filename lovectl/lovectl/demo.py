@@ -22,7 +22,8 @@ from lovectl.verdict import judge
 COUNT: Final = 700
 OUTAGE_COUNT: Final = 70
 OUTAGE_CONTINENT: Final = Continent.ASIA
-BATCH: Final = 10
+#: In one request, of one account; it lies in the inbox as one message.
+BATCH: Final = 50
 RECEIPTS_TIMEOUT_S: Final = 300.0
 MESSAGE: Final = "for the bread, with love"
 #: Long values are cut when a document is shown.

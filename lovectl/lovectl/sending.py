@@ -22,7 +22,7 @@ from lovectl.input_lines import InputLine
 
 #: Each call under way keeps a process of each function busy in the local AWS.
 POSTS_AT_ONCE: Final = 2
-READS_AT_ONCE: Final = 2
+READS_AT_ONCE: Final = 3
 RECEIPT_TIMEOUT_S: Final = 120.0
 #: The first look for a receipt, and the longest pause between two looks.
 POLL_PAUSE_S: Final = 0.3
@@ -169,7 +169,7 @@ def wait_for_receipts(
             try:
                 answer = client.read(one.account, one.transaction_id)
             except ApiError as error:
-                if error.status not in (0, 503):
+                if 0 < error.status < 500:
                     raise
                 answer = None
             if answer is None:

@@ -309,6 +309,8 @@ class _Starting:
         # and a write that is given up though it arrives has a second copy in the next tier.
         environment["PERSIST_TIMEOUT_MS"] = "1500"
         environment["POSITIONS_TIMEOUT_MS"] = "500"
+        environment["VOTE_DEADLINE_MS"] = "500"
+        environment["EXECUTIONS_AT_ONCE"] = "1"
         return MiniStackServer(
             private_directory(self.directory / "ministack"),
             self.ports["ministack"],
