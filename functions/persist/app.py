@@ -9,7 +9,7 @@ from federation.batch import Group, Tier
 from federation.secrets import read_secret
 from federation.settings import load_settings
 from federation.telemetry import stage_handler, stage_logger
-from persist.tier import TierStore, TierUnavailable, fetch, store_group
+from persist.tier import RECORD_DAMAGED, TierStore, TierUnavailable, fetch, store_group
 
 _log = stage_logger("persist")
 
@@ -33,7 +33,10 @@ def handler(event: dict[str, Any], context: Any) -> Any:
             return msgspec.to_builtins(persisted)
         case "fetch":
             keys = read_secret(settings.sealing_secret)["keys"]
-            return fetch(event["transaction_id"], event.get("continent"), store, keys)
+            answer = fetch(event["transaction_id"], event.get("continent"), store, keys)
+            if answer.get("reason") == RECORD_DAMAGED:
+                _log.error("damaged record", extra={"transaction_id": event["transaction_id"]})
+            return answer
         case "health":
             return _health(settings.tier, store)
         case action:

@@ -11,7 +11,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 import pymongo
-from pymongo.errors import BulkWriteError, PyMongoError
+from botocore.exceptions import BotoCoreError, ClientError
+from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, PyMongoError
 from pymongo.uri_parser import parse_uri
 
 from federation.regions import CONTINENTS, get_mongo_uri_by_continent
@@ -55,7 +56,7 @@ class AtlasTier:
         self._settings = settings
         self._directory = directory
         self._kms_key_arns: dict[str, str] = msgspec.json.decode(settings.kms_key_arns)
-        self._handlers: dict[str, MotorDBHandler] = {}
+        self._handlers: dict[str, tuple[dict[str, str], MotorDBHandler]] = {}
         self._connecting = {one.value: asyncio.Lock() for one in CONTINENTS}
         self._breakers = {one.value: Breaker() for one in CONTINENTS}
         self._loop = asyncio.new_event_loop()
@@ -65,9 +66,11 @@ class AtlasTier:
         """`insert_many`, unordered, majority; what is a duplicate is looked at afterwards."""
         return self._run(self._insert(continent, records))
 
-    def reject(self, continent: str, rejections: Sequence[Rejection]) -> None:
+    def reject(
+        self, continent: str, rejections: Sequence[Rejection]
+    ) -> Mapping[str, Record | Rejection]:
         """Insert-only into the collection of rejections."""
-        self._run(self._reject(continent, rejections))
+        return self._run(self._reject(continent, rejections))
 
     def fetch(
         self, transaction_id: str, continent: str | None
@@ -87,33 +90,39 @@ class AtlasTier:
             try:
                 await handler.insert_many(TRANSACTIONS, documents)
             except BulkWriteError as error:
-                faults = error.details["writeErrors"]
-                if any(fault["code"] != DUPLICATE_KEY for fault in faults):
-                    raise
-                doubtful = [records[fault["index"]][0].transaction_id for fault in faults]
-                query = {"_id": {"$in": doubtful}}
-                found = await handler.find(TRANSACTIONS, query, {"content": 0})
-                known = {one["_id"]: _record(one) for one in found}
-                conflicts = frozenset(doubtful) - known.keys()
-                kept = {one: known.get(one, mine) for one, mine in stored.items()}
-                return Inserted(
-                    {one: record for one, record in kept.items() if one not in conflicts}, conflicts
-                )
+                doubtful = [records[n][0] for n in _duplicates(error)]
+                for record in doubtful:
+                    del stored[record.transaction_id]
+                ids = [record.transaction_id for record in doubtful]
+                found = await handler.find(TRANSACTIONS, {"_id": {"$in": ids}}, {"content": 0})
+                stored.update({one["_id"]: _record(one) for one in found})
+                missing = [one for one in doubtful if one.transaction_id not in stored]
+                return Inserted(stored, await _conflicts(handler, missing))
             return Inserted(stored, frozenset())
 
         return await self._guarded(continent, write)
 
-    async def _reject(self, continent: str, rejections: Sequence[Rejection]) -> None:
-        documents = [{"_id": one.transaction_id, **msgspec.to_builtins(one)} for one in rejections]
-
-        async def write(handler: MotorDBHandler) -> None:
+    async def _reject(
+        self, continent: str, rejections: Sequence[Rejection]
+    ) -> Mapping[str, Record | Rejection]:
+        async def write(handler: MotorDBHandler) -> Mapping[str, Record | Rejection]:
+            query = {"_id": {"$in": [one.transaction_id for one in rejections]}}
+            stored = await handler.find(TRANSACTIONS, query, {"content": 0})
+            kept: dict[str, Record | Rejection] = {one["_id"]: _record(one) for one in stored}
+            new = [one for one in rejections if one.transaction_id not in kept]
+            if not new:
+                return kept
+            kept.update({one.transaction_id: one for one in new})
+            documents = [{"_id": one.transaction_id, **msgspec.to_builtins(one)} for one in new]
             try:
                 await handler.insert_many(REJECTIONS, documents)
             except BulkWriteError as error:
-                if any(fault["code"] != DUPLICATE_KEY for fault in error.details["writeErrors"]):
-                    raise
+                known = {"_id": {"$in": [documents[n]["_id"] for n in _duplicates(error)]}}
+                first = await handler.find(REJECTIONS, known)
+                kept.update({one["_id"]: msgspec.convert(one, Rejection) for one in first})
+            return kept
 
-        await self._guarded(continent, write)
+        return await self._guarded(continent, write)
 
     async def _fetch(
         self, transaction_id: str, likely: str | None
@@ -167,27 +176,38 @@ class AtlasTier:
         try:
             handler = await self._handler(continent)
             with pymongo.timeout((timeout_ms or self._settings.persist_timeout_ms) / 1000):
-                answer = await work(handler)
-        except (PyMongoError, OSError, TimeoutError) as error:
+                try:
+                    answer = await work(handler)
+                except AutoReconnect as error:
+                    if isinstance(error, NetworkTimeout):
+                        raise
+                    # A connection from before a restart; what is tried is insert-only.
+                    answer = await work(handler)
+        except (PyMongoError, BotoCoreError, ClientError, OSError, TimeoutError) as error:
             breaker.failed()
             raise TierUnavailable(f"Atlas {continent}: {type(error).__name__}") from error
         breaker.succeeded()
         return answer
 
     async def _handler(self, continent: str) -> MotorDBHandler:
+        credentials = aws_credentials()
         known = self._handlers.get(continent)
-        if known is not None:
-            return known
+        if known is not None and known[0] == credentials:
+            return known[1]
         async with self._connecting[continent]:
-            if continent not in self._handlers:
-                self._handlers[continent] = await self._connect(continent)
-            return self._handlers[continent]
+            known = self._handlers.get(continent)
+            if known is None or known[0] != credentials:
+                # Lambda's credentials change every few hours; CSFLE keeps those it was made with.
+                fresh = await self._connect(continent, credentials)
+                self._handlers[continent] = (credentials, fresh)
+                return fresh
+            return known[1]
 
-    async def _connect(self, continent: str) -> MotorDBHandler:
+    async def _connect(self, continent: str, credentials: dict[str, str]) -> MotorDBHandler:
         secret = read_secret(self._settings.mongo_secret)
         uri = get_mongo_uri_by_continent(continent, secret["uris"])
         await _knock(uri)
-        keys = FieldKeys(f"content-{continent}", self._kms_key_arns[continent], aws_credentials())
+        keys = FieldKeys(f"content-{continent}", self._kms_key_arns[continent], credentials)
         cold_ms = self._settings.cold_timeout_ms
         with pymongo.timeout(cold_ms / 1000):
             handler = await MotorDBHandler.new(
@@ -199,7 +219,11 @@ class AtlasTier:
                 retryWrites=False,
                 **self._tls_files(secret),
             )
-            await handler.create_unique_index(TRANSACTIONS, "sender", "nonce")
+            try:
+                await handler.create_unique_index(TRANSACTIONS, "sender", "nonce")
+            except BaseException:
+                await handler.close()
+                raise
         return handler
 
     def _tls_files(self, secret: Mapping[str, str]) -> dict[str, str]:
@@ -207,11 +231,12 @@ class AtlasTier:
         options = {}
         for option, member in (("tlsCAFile", "ca_pem"), ("tlsCertificateKeyFile", "client_pem")):
             if secret.get(member):
-                path = self._directory / f"{member}.pem"
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                # A new file each time, readable by its owner only: another connection may be
+                # reading the one before.
+                descriptor, path = tempfile.mkstemp(".pem", member, self._directory)
                 with os.fdopen(descriptor, "w") as file:
                     file.write(secret[member])
-                options[option] = str(path)
+                options[option] = path
         return options
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -227,6 +252,30 @@ class AtlasTier:
 def connect_atlas() -> AtlasTier:
     """The tier as the environment sets it."""
     return AtlasTier(load_settings(AtlasSettings), Path(tempfile.mkdtemp(prefix="atlas-")))
+
+
+def _duplicates(error: BulkWriteError) -> list[int]:
+    """Which documents exist already; any other fault, or a missing majority, is raised again."""
+    faults = error.details["writeErrors"]
+    only_duplicates = all(fault["code"] == DUPLICATE_KEY for fault in faults)
+    if not only_duplicates or error.details.get("writeConcernErrors"):
+        raise error
+    return [fault["index"] for fault in faults]
+
+
+async def _conflicts(handler: MotorDBHandler, records: Sequence[Record]) -> frozenset[str]:
+    """Those whose (sender, nonce) another transaction holds for sure."""
+    if not records:
+        return frozenset()
+    wanted = [{"sender": one.sender, "nonce": one.nonce} for one in records]
+    fields = {"sender": 1, "nonce": 1}
+    found = await handler.find(TRANSACTIONS, {"$or": wanted}, fields)
+    holders = {(one["sender"], one["nonce"]): one["_id"] for one in found}
+    return frozenset(
+        one.transaction_id
+        for one in records
+        if holders.get((one.sender, one.nonce), one.transaction_id) != one.transaction_id
+    )
 
 
 async def _knock(uri: str) -> None:

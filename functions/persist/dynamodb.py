@@ -29,7 +29,7 @@ class DynamodbSettings(msgspec.Struct, frozen=True):
 
     transactions_table: str
     kms_key_arns: str
-    persist_timeout_ms: int = 120
+    persist_timeout_ms: int = 800
     cold_timeout_ms: int = 3_000
 
 
@@ -38,11 +38,15 @@ class DynamodbTier:
 
     Parameters
     ----------
-    client : boto3 DynamoDB client
+    client, cold_client : boto3 DynamoDB clients
+        The second one, with more patience, is used until the table has answered once.
     """
 
-    def __init__(self, client: Any, table: str, encryption: KmsEncryption) -> None:
-        self._client = client
+    def __init__(
+        self, client: Any, table: str, encryption: KmsEncryption, cold_client: Any = None
+    ) -> None:
+        self._warm_client = client
+        self._client = cold_client or client
         self._table = table
         self._encryption = encryption
         self._breaker = Breaker()
@@ -65,12 +69,25 @@ class DynamodbTier:
                 break  # what is stored has its receipt; the rest goes to the next tier
         return Inserted(stored, frozenset(conflicts))
 
-    def reject(self, continent: str, rejections: Sequence[Rejection]) -> None:
+    def reject(
+        self, continent: str, rejections: Sequence[Rejection]
+    ) -> Mapping[str, Record | Rejection]:
         """One conditional put each; the first stays."""
-        for rejection in rejections:
-            fields = msgspec.json.encode(rejection).decode()
-            item = {"pk": {"S": f"rejection#{rejection.transaction_id}"}, "record": {"S": fields}}
-            self._ask("put_item", Item=item, ConditionExpression="attribute_not_exists(pk)")
+        return {one.transaction_id: self._reject(one) for one in rejections}
+
+    def _reject(self, rejection: Rejection) -> Record | Rejection:
+        stored = self._get(f"transaction#{rejection.transaction_id}")
+        if stored is not None:
+            return msgspec.json.decode(stored["record"]["S"], type=Record)
+        key = f"rejection#{rejection.transaction_id}"
+        fields = msgspec.json.encode(rejection).decode()
+        item = {"pk": {"S": key}, "record": {"S": fields}}
+        if self._ask("put_item", Item=item, ConditionExpression="attribute_not_exists(pk)") is None:
+            return rejection
+        first = self._get(key)
+        if first is None:
+            raise TierUnavailable("DynamoDB: a rejection that exists can't be read")
+        return msgspec.json.decode(first["record"]["S"], type=Rejection)
 
     def fetch(
         self, transaction_id: str, continent: str | None
@@ -182,17 +199,23 @@ class DynamodbTier:
             self._breaker.failed()
             raise TierUnavailable(f"DynamoDB: {type(error).__name__}") from error
         self._breaker.succeeded()
+        self._client = self._warm_client
         return None
 
 
 def connect_dynamodb() -> DynamodbTier:
     """The tier as the environment sets it."""
     settings = load_settings(DynamodbSettings)
-    config = Config(
-        connect_timeout=settings.persist_timeout_ms / 1000,
-        read_timeout=settings.cold_timeout_ms / 1000,
-        retries={"total_max_attempts": 1},
+    warm, cold = (
+        boto3.client(
+            "dynamodb",
+            config=Config(
+                connect_timeout=settings.persist_timeout_ms / 1000,
+                read_timeout=read_timeout_ms / 1000,
+                retries={"total_max_attempts": 1},
+            ),
+        )
+        for read_timeout_ms in (settings.persist_timeout_ms, settings.cold_timeout_ms)
     )
-    client = boto3.client("dynamodb", config=config)
-    key_arns = msgspec.json.decode(settings.kms_key_arns)
-    return DynamodbTier(client, settings.transactions_table, KmsEncryption(key_arns))
+    encryption = KmsEncryption(msgspec.json.decode(settings.kms_key_arns))
+    return DynamodbTier(warm, settings.transactions_table, encryption, cold)

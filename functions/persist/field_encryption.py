@@ -20,6 +20,9 @@ KEY_VAULT: Final = "__keyVault"
 #: index on the vault's alternate names would have to be partial, which not every server has.)
 KEY_NAMES: Final = "keyNames"
 
+#: How long an unwrapped data key is kept before KMS is asked again.
+DATA_KEY_LIFETIME_MS: Final = 300_000
+
 
 class FieldKeys(msgspec.Struct, frozen=True):
     """Which data key, under which KMS key."""
@@ -53,6 +56,7 @@ class FieldEncryption:
             client,
             CodecOptions(uuid_representation=STANDARD),
             kms_tls_options=_kms_tls(),
+            key_expiration_ms=DATA_KEY_LIFETIME_MS,
         )
         names = client[KEY_VAULT_DATABASE][KEY_NAMES]
         known = await names.find_one({"_id": keys.name})
@@ -81,6 +85,7 @@ class FieldEncryption:
             f"{KEY_VAULT_DATABASE}.{KEY_VAULT}",
             bypass_auto_encryption=True,
             kms_tls_options=_kms_tls(),
+            key_expiration_ms=DATA_KEY_LIFETIME_MS,
         )
 
     async def close(self) -> None:
@@ -88,11 +93,16 @@ class FieldEncryption:
         await self._encryption.close()
 
 
+_sessions: list[Any] = []
+
+
 def aws_credentials() -> dict[str, str]:
     """The function's own credentials, as libmongocrypt wants them."""
     import botocore.session
 
-    found = botocore.session.get_session().get_credentials()
+    if not _sessions:
+        _sessions.append(botocore.session.get_session())
+    found = _sessions[0].get_credentials()
     if found is None:
         raise RuntimeError("there are no AWS credentials in this environment")
     frozen = found.get_frozen_credentials()

@@ -1,5 +1,6 @@
 """Tier 3: immuDB, one transaction a batch, its conditions checked by the server, verified."""
 
+import socket
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -9,6 +10,8 @@ import msgspec
 from immudb import ImmudbClient
 from immudb.exceptions import ErrCorruptedData
 from immudb.grpc import schema_pb2
+from immudb.grpcutils import timeout_adder_interceptor
+from immudb.rootService import RootService
 
 from federation.secrets import read_secret
 from federation.settings import load_settings
@@ -20,6 +23,7 @@ from persist.tier import Inserted, TierUnavailable
 #: immuDB takes at most 1,024 entries in a transaction; a record is two: itself and its nonce.
 RECORDS_MAX: Final = 500
 ROUNDS_MAX: Final = 4
+KNOCK_TIMEOUT_S: Final = 0.2
 
 Result = TypeVar("Result")
 
@@ -29,7 +33,7 @@ class ImmudbSettings(msgspec.Struct, frozen=True):
 
     immudb_secret: str
     kms_key_arns: str
-    persist_timeout_ms: int = 250
+    persist_timeout_ms: int = 500
     cold_timeout_ms: int = 3_000
 
 
@@ -72,6 +76,10 @@ class ImmudbTier:
         self._cold_timeout_s = cold_timeout_s
         self._breaker = Breaker()
         self._client: ImmudbClient | None = None
+        # What this process has seen of the history; kept over reconnections, so that a store
+        # which comes back with another history is found out.
+        self._roots = RootService()
+        self._roots_known = False
 
     def insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
         """All in one transaction, if no key of it exists; else those whose keys don't."""
@@ -90,14 +98,25 @@ class ImmudbTier:
                 break
         return Inserted(stored, frozenset(conflicts))
 
-    def reject(self, continent: str, rejections: Sequence[Rejection]) -> None:
+    def reject(
+        self, continent: str, rejections: Sequence[Rejection]
+    ) -> Mapping[str, Record | Rejection]:
         """Each under its key, unless that exists."""
-        for rejection in rejections:
-            key = _key("rejection", rejection.transaction_id)
-            try:
-                self._set({key: msgspec.json.encode(rejection)})
-            except ConditionFailed:
-                continue
+        return {one.transaction_id: self._reject(one) for one in rejections}
+
+    def _reject(self, rejection: Rejection) -> Record | Rejection:
+        stored = self._verified(_key("transaction", rejection.transaction_id))
+        if stored is not None:
+            return msgspec.json.decode(stored, type=_Stored).record
+        key = _key("rejection", rejection.transaction_id)
+        try:
+            self._set({key: msgspec.json.encode(rejection)})
+        except ConditionFailed:
+            first = self._verified(key)
+            if first is None:
+                raise TierUnavailable("immuDB: a rejection that exists can't be read") from None
+            return msgspec.json.decode(first, type=Rejection)
+        return rejection
 
     def fetch(
         self, transaction_id: str, continent: str | None
@@ -177,7 +196,7 @@ class ImmudbTier:
                 schema_pb2.Precondition(keyMustNotExist=absent(key=key)) for key in entries
             ],
         )
-        self._guarded(lambda client: client.stub.Set(request, timeout=self._timeout_s))
+        self._guarded(lambda client: client.stub.Set(request))
 
     def _verified(self, key: bytes) -> bytes | None:
         def get(client: ImmudbClient) -> bytes | None:
@@ -203,10 +222,8 @@ class ImmudbTier:
                 self._breaker.succeeded()
                 raise ConditionFailed(details) from None
             self._forget()
-            if not fresh and error.code() not in (
-                grpc.StatusCode.UNAVAILABLE,
-                grpc.StatusCode.DEADLINE_EXCEEDED,
-            ):
+            if not fresh and error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                # The session ended, or the server was restarted: what is tried is insert-only.
                 return self._guarded(call)
             self._breaker.failed()
             raise TierUnavailable(f"immuDB: {error.code().name}") from error
@@ -218,29 +235,41 @@ class ImmudbTier:
 
     def _session(self) -> ImmudbClient:
         if self._client is None:
-            client = ImmudbClient(self._access["address"])
+            self._knock()
+            address = self._access["address"]
+            client = ImmudbClient(address, rs=self._roots, timeout=self._cold_timeout_s)
             if self._access.get("server_ca_pem"):
                 client.channel.close()
                 client.channel = grpc.secure_channel(
-                    self._access["address"],
+                    address,
                     grpc.ssl_channel_credentials(self._access["server_ca_pem"].encode()),
                 )
                 client._resetStub()
             try:
-                # A refused connection is told at once, but only by a channel that has tried.
-                grpc.channel_ready_future(client.channel).result(self._cold_timeout_s)
-            except grpc.FutureTimeoutError:
+                client.openSession(
+                    self._access["username"],
+                    self._access["password"],
+                    self._access["database"].encode(),
+                )
+            except grpc.RpcError:
                 client.channel.close()
-                self._breaker.failed()
-                raise TierUnavailable("immuDB: no connection") from None
-            client.openSession(
-                self._access["username"],
-                self._access["password"],
-                self._access["database"].encode(),
-            )
-            client._rs.init(self._access["database"], client.stub)
+                raise
+            if not self._roots_known:
+                self._roots.init(self._access["database"], client.stub)
+                self._roots_known = True
+            client.clientInterceptors = [timeout_adder_interceptor(self._timeout_s)]
+            client._stub = client._get_intercepted_stub()
             self._client = client
         return self._client
+
+    def _knock(self) -> None:
+        """A bare connection tells at once that the server refuses; gRPC goes on trying."""
+        host, _, port = self._access["address"].rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), KNOCK_TIMEOUT_S).close()
+        except OSError as error:
+            self._breaker.failed()
+            raise TierUnavailable(f"immuDB: {type(error).__name__}") from error
 
     def _forget(self) -> None:
         if self._client is not None:

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 from pymongo import AsyncMongoClient, WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.read_concern import ReadConcern
 
 from persist.field_encryption import FieldEncryption, FieldKeys
 
@@ -31,11 +32,11 @@ class MotorDBHandler:
 
     def __init__(
         self,
-        client: AsyncMongoClient[Document],
+        clients: tuple[AsyncMongoClient[Document], AsyncMongoClient[Document]],
         database: AsyncDatabase[Document],
         encryption: FieldEncryption | None,
     ) -> None:
-        self._client = client
+        self._client, self._vault_client = clients
         self._database = database
         self._encryption = encryption
 
@@ -75,8 +76,11 @@ class MotorDBHandler:
         except BaseException:
             await plain.close()
             raise
-        majority = WriteConcern(w="majority")
-        return cls(client, client.get_database(database, write_concern=majority), encryption)
+        # What was read may prove that something is stored: it must not be rolled back either.
+        chosen = client.get_database(
+            database, write_concern=WriteConcern(w="majority"), read_concern=ReadConcern("majority")
+        )
+        return cls((client, plain), chosen, encryption)
 
     async def insert_one(self, collection: str, document: Mapping[str, Any]) -> Any:
         """Insert; gives the `_id`."""
@@ -137,6 +141,7 @@ class MotorDBHandler:
         if self._encryption is not None:
             await self._encryption.close()
         await self._client.close()
+        await self._vault_client.close()
 
     async def _encrypted(self, document: Mapping[str, Any]) -> Document:
         if self._encryption is None or ENCRYPTED_FIELD not in document:

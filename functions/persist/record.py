@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -160,6 +160,16 @@ def record_of(
     return record, msgspec.json.encode(sealing)
 
 
+def unsigned(records: Sequence[tuple[Record, bytes]]) -> list[str]:
+    """Ids of the records whose key is not the sender's, or whose signature doesn't hold."""
+    verified = federation_dag.batch_verify([_signed(record) for record, _ in records])
+    return [
+        record.transaction_id
+        for (record, _), good in zip(records, verified, strict=True)
+        if not (good and _is_senders_key(record))
+    ]
+
+
 def rejection_of(item: Item, reason: str, continent: str, tier: Tier, now_ms: int) -> Rejection:
     """The record of a rejected item."""
     return Rejection(
@@ -213,13 +223,31 @@ def _check_as_signed(record: Record, content: dict[str, Any]) -> None:
         raise RecordDamaged(record.transaction_id, "header and content don't give its id")
     if (record.header.sender, record.header.nonce) != (record.sender, record.nonce):
         raise RecordDamaged(record.transaction_id, "its index fields are not its header's")
-    key = b64decode(record.public_key)
-    if federation_dag.account_id(record.algorithm, key).hex() != record.sender:
+    if not _is_senders_key(record):
         raise RecordDamaged(record.transaction_id, "the key is not the sender's")
-    message = header_signing_bytes(record.header)
-    signature = b64decode(record.signature)
-    if federation_dag.batch_verify([(record.algorithm, key, message, signature)]) != [True]:
+    if federation_dag.batch_verify([_signed(record)]) != [True]:
         raise RecordDamaged(record.transaction_id, "the signature doesn't hold")
+
+
+def _signed(record: Record) -> tuple[str, bytes, bytes, bytes]:
+    message = header_signing_bytes(record.header)
+    return record.algorithm, _bytes(record.public_key), message, _bytes(record.signature)
+
+
+def _is_senders_key(record: Record) -> bool:
+    try:
+        account = federation_dag.account_id(record.algorithm, _bytes(record.public_key))
+    except ValueError:
+        return False
+    return account.hex() == record.sender
+
+
+def _bytes(text: str) -> bytes:
+    """Base64 decoded; what isn't base64 is no key and no signature."""
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        return b""
 
 
 def as_text(value: bytes) -> str:

@@ -8,9 +8,20 @@ import msgspec
 
 from federation.batch import Group, Item, Persisted, Receipt, Tier
 from federation.errors import FederationError
-from persist.record import Inconsistent, Record, Rejection, open_content, record_of, rejection_of
+from persist.record import (
+    Inconsistent,
+    Record,
+    RecordDamaged,
+    Rejection,
+    open_content,
+    record_of,
+    rejection_of,
+    unsigned,
+)
 
 NONCE_CONFLICT = "nonce_conflict"
+INCONSISTENT = "inconsistent"
+RECORD_DAMAGED = "record_damaged"
 
 
 class TierUnavailable(FederationError):
@@ -48,8 +59,14 @@ class TierStore(Protocol):
         """
         ...
 
-    def reject(self, continent: str, rejections: Sequence[Rejection]) -> None:
-        """Record rejections; the first one of an id stays."""
+    def reject(
+        self, continent: str, rejections: Sequence[Rejection]
+    ) -> Mapping[str, Record | Rejection]:
+        """Record rejections; gives what holds for each id.
+
+        That is this rejection, the one recorded before, or the record of a transaction that was
+        stored before: what is final is not taken back because a repetition was refused.
+        """
         ...
 
     def fetch(
@@ -76,21 +93,28 @@ def store_group(group: Group, tier: Tier, store: TierStore) -> Persisted:
             records.append(record_of(item, group.continent, group.wrapped_keys, tier, now_ms))
         except Inconsistent as error:
             reasons[_id(item)] = error.reason
+    # What couldn't be verified after reading is not written in the first place.
+    reasons.update(dict.fromkeys(unsigned(records), INCONSISTENT))
+    records = [entry for entry in records if entry[0].transaction_id not in reasons]
     receipts: dict[str, Receipt] = {}
     why: str | None = None
     try:
         for wave in _waves(records):
             inserted = store.insert(group.continent, wave)
-            receipts.update({one: kept.receipt() for one, kept in inserted.stored.items()})
+            receipts.update({one: known.receipt() for one, known in inserted.stored.items()})
             reasons.update(dict.fromkeys(inserted.conflicts, NONCE_CONFLICT))
+            if len(inserted.stored) + len(inserted.conflicts) < len(wave):
+                # A later wave holds the same nonces: it must not overtake what isn't stored.
+                why = "not confirmed"
+                break
         rejections = [
             rejection_of(item, reasons[_id(item)], group.continent, tier, now_ms)
             for item in group.items
-            if _id(item) in reasons
+            if _id(item) in reasons and _id(item) not in receipts
         ]
         if rejections:
-            store.reject(group.continent, rejections)
-            receipts.update({one.transaction_id: one.receipt() for one in rejections})
+            kept = store.reject(group.continent, rejections)
+            receipts.update({one: known.receipt() for one, known in kept.items()})
     except TierUnavailable as error:
         why = error.detail
     unavailable = [
@@ -113,11 +137,23 @@ def fetch(
     store: TierStore,
     private_keys: Mapping[str, str],
 ) -> dict[str, Any]:
-    """A transaction with its opened content, for the API's read path."""
+    """A transaction with its opened content, for the API's read path.
+
+    A damaged record is `unavailable` with reason `record_damaged`: another tier may have it whole.
+    """
     try:
-        found = store.fetch(transaction_id, continent)
+        return _found(store.fetch(transaction_id, continent), transaction_id, private_keys)
     except TierUnavailable as error:
         return {"outcome": "unavailable", "reason": error.detail}
+    except (RecordDamaged, msgspec.ValidationError, msgspec.DecodeError):
+        return {"outcome": "unavailable", "reason": RECORD_DAMAGED}
+
+
+def _found(
+    found: tuple[Record, bytes] | Rejection | None,
+    transaction_id: str,
+    private_keys: Mapping[str, str],
+) -> dict[str, Any]:
     if found is None:
         return {"outcome": "absent"}
     answer: dict[str, Any] = {"outcome": "found"}
@@ -126,6 +162,8 @@ def fetch(
         record: Record | Rejection = found
     else:
         record, sealed = found
+        if record.transaction_id != transaction_id:
+            raise RecordDamaged(transaction_id, "another record lies in its place")
         content = open_content(record, sealed, private_keys)
         shown = {"place": record.place, "rewards": record.rewards, "content": content}
     answer.update(receipt=record.receipt(), header=record.header, **shown)

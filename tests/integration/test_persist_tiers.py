@@ -1,0 +1,317 @@
+"""The rules that hold in every tier, each on its real server: stored once, never in clear."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pymongo
+import pytest
+
+from federation.regions import CONTINENTS
+from lovectl.servers import LOCAL_REGION, session_arguments
+from persist.atlas import AtlasSettings, AtlasTier
+from persist.dynamodb import DynamodbTier
+from persist.immudb_tier import ImmudbTier
+from persist.kms_encryption import KmsEncryption
+from persist.tier import fetch, store_group
+
+MARKER = "a secret between the two of us"
+WRITERS = 8
+TABLE = "transactions"
+TIMEOUT_S = 1.0
+COLD_S = 3.0
+
+
+class Bench:
+    """One tier on its server: makes tiers as separate environments would, and reads raw bytes."""
+
+    def __init__(self, name: str, connect: Callable[[], Any], raw: Callable[[str], bytes]) -> None:
+        self.name: Any = name
+        self.connect = connect
+        self.raw = raw
+        self.server: Any = None
+
+
+@pytest.fixture(scope="module")
+def aws(ministack: Any) -> Iterator[str]:
+    """The environment of a function, its KMS on the local AWS; gives the key's ARN."""
+    values = {
+        "AWS_ENDPOINT_URL": ministack.endpoint_url,
+        "AWS_CA_BUNDLE": str(ministack.pki.ca_file),
+        "AWS_ACCESS_KEY_ID": session_arguments()["aws_access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": session_arguments()["aws_secret_access_key"],
+        "AWS_DEFAULT_REGION": LOCAL_REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setitem(os.environ, name, value)
+        yield str(ministack.client("kms").create_key()["KeyMetadata"]["Arn"])
+
+
+@pytest.fixture(scope="module")
+def key_arns(aws: str) -> dict[str, str]:
+    """Each continent's KMS key."""
+    return {one.value: aws for one in CONTINENTS}
+
+
+@pytest.fixture(scope="module")
+def atlas(
+    ferretdb: Any, key_arns: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Bench:
+    """Tier 1, its seven clusters played by one server."""
+    directory = tmp_path_factory.mktemp("atlas")
+    bench = Bench(
+        "atlas", lambda: atlas_tier(ferretdb.port, ferretdb, key_arns, directory), lambda _: b""
+    )
+
+    def raw(transaction_id: str) -> bytes:
+        with pymongo.MongoClient(ferretdb.uri) as client:
+            found = client["love_currency_db"]["transactions"].find_one({"_id": transaction_id})
+            return repr(found).encode()
+
+    bench.raw = raw
+    bench.server = ferretdb
+    return bench
+
+
+def atlas_tier(port: int, server: Any, key_arns: dict[str, str], directory: Path) -> AtlasTier:
+    """A tier whose clusters are all at `port`."""
+    uri = f"mongodb://127.0.0.1:{port}/?tls=true&directConnection=true"
+    secret = {
+        "uris": {one.value: uri for one in CONTINENTS},
+        "ca_pem": server.pki.ca_file.read_text(),
+        "client_pem": server.pki.client_pem_file.read_text(),
+    }
+    from federation import secrets
+
+    secrets._cache["love/mongo"] = (float("inf"), secret)
+    settings = AtlasSettings(
+        mongo_secret="love/mongo",
+        kms_key_arns=msgspec.json.encode(key_arns).decode(),
+        persist_timeout_ms=int(TIMEOUT_S * 1000),
+    )
+    return AtlasTier(settings, directory)
+
+
+@pytest.fixture(scope="module")
+def dynamodb(dynamodb_local: Any, key_arns: dict[str, str]) -> Bench:
+    """Tier 2 on DynamoDB Local, its KMS on the local AWS."""
+    client = dynamodb_local.client()
+    client.create_table(
+        TableName=TABLE,
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+
+    def raw(transaction_id: str) -> bytes:
+        key = {"pk": {"S": f"transaction#{transaction_id}"}}
+        return repr(client.get_item(TableName=TABLE, Key=key)["Item"]).encode()
+
+    bench = Bench(
+        "dynamodb",
+        lambda: DynamodbTier(dynamodb_local.client(), TABLE, KmsEncryption(key_arns)),
+        raw,
+    )
+    bench.server = dynamodb_local
+    return bench
+
+
+@pytest.fixture(scope="module")
+def immudb_tier(immudb: Any, key_arns: dict[str, str]) -> Bench:
+    """Tier 3, its KMS on the local AWS."""
+    bench = Bench("immudb", lambda: _immudb(immudb.address, immudb, key_arns), lambda _: b"")
+
+    def raw(transaction_id: str) -> bytes:
+        client = bench.connect()._session()
+        return bytes(client.get(f"transaction:{transaction_id}".encode()).value)
+
+    bench.raw = raw
+    bench.server = immudb
+    return bench
+
+
+def _immudb(address: str, server: Any, key_arns: dict[str, str]) -> ImmudbTier:
+    access = {
+        "address": address,
+        "username": server.username,
+        "password": server.password,
+        "database": server.database,
+        "server_ca_pem": server.pki.ca_file.read_text(),
+    }
+    return ImmudbTier(access, KmsEncryption(key_arns), TIMEOUT_S, COLD_S)
+
+
+@pytest.fixture(params=["atlas", "dynamodb", "immudb_tier"])
+def bench(request: pytest.FixtureRequest) -> Bench:
+    """Each tier in turn."""
+    found: Bench = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def store(bench: Bench) -> Any:
+    """One connected tier."""
+    return bench.connect()
+
+
+def test_a_batch_is_stored_and_its_content_is_read_back(
+    bench: Bench, store: Any, groups: Any
+) -> None:
+    items = [groups.item(nonce=n, content={"note": MARKER}) for n in range(100)]
+    persisted = store_group(groups.group(*items), bench.name, store)
+    assert (persisted.outcome, persisted.reason, persisted.unavailable) == ("stored", None, [])
+    assert {one.status for one in persisted.receipts} == {"stored"}
+    assert len(persisted.receipts) == 100
+    header = items[7].envelope.header
+    for likely in ("Europe", None):
+        found = fetch(header.transaction_id, likely, store, groups.private_keys)
+        assert found["outcome"] == "found"
+        assert found["content"]["note"] == MARKER
+        assert found["header"] == msgspec.to_builtins(header)
+        assert found["receipt"]["tier"] == bench.name
+
+
+def test_what_was_never_sent_is_absent(store: Any, groups: Any) -> None:
+    assert fetch("0" * 64, "Europe", store, groups.private_keys) == {"outcome": "absent"}
+
+
+def test_a_repeated_batch_gets_the_first_receipts(bench: Bench, groups: Any) -> None:
+    group = groups.group(*(groups.item(nonce=n) for n in range(3)))
+    first = store_group(group, bench.name, bench.connect())
+    again = store_group(group, bench.name, bench.connect())
+    assert again.outcome == "stored"
+    assert _by_id(again) == _by_id(first)
+
+
+def test_a_batch_of_old_and_new_is_stored_whole(bench: Bench, store: Any, groups: Any) -> None:
+    items = [groups.item(nonce=n) for n in range(6)]
+    store_group(groups.group(*items[::2]), bench.name, store)
+    persisted = store_group(groups.group(*items), bench.name, store)
+    assert persisted.outcome == "stored"
+    assert len(_by_id(persisted)) == 6
+
+
+def test_another_transaction_of_a_used_nonce_is_rejected_and_recorded(
+    bench: Bench, store: Any, groups: Any
+) -> None:
+    sender = groups.account()
+    first, second = groups.item(sender, 1), groups.item(sender, 1)
+    store_group(groups.group(first), bench.name, store)
+    persisted = store_group(groups.group(second, groups.item()), bench.name, store)
+    receipt = _by_id(persisted)[second.envelope.header.transaction_id]
+    assert persisted.outcome == "stored"
+    assert (receipt.status, receipt.reason) == ("rejected", "nonce_conflict")
+    found = fetch(receipt.transaction_id, "Europe", store, groups.private_keys)
+    assert found["receipt"] == msgspec.to_builtins(receipt)
+    assert found["content"] is None
+
+
+def test_of_two_transactions_with_one_nonce_in_a_batch_the_first_is_stored(
+    bench: Bench, store: Any, groups: Any
+) -> None:
+    sender = groups.account()
+    pair = [groups.item(sender, 1), groups.item(sender, 1)]
+    receipts = _by_id(store_group(groups.group(*pair), bench.name, store))
+    assert [receipts[one.envelope.header.transaction_id].status for one in pair] == [
+        "stored",
+        "rejected",
+    ]
+
+
+def test_a_rejection_is_recorded_and_leaves_the_nonce_free(
+    bench: Bench, store: Any, groups: Any
+) -> None:
+    sender = groups.account()
+    refused = groups.item(sender, 1, outcome="rejected", reason="too_fast")
+    receipt = store_group(groups.group(refused), bench.name, store).receipts[0]
+    assert (receipt.status, receipt.reason) == ("rejected", "too_fast")
+    later = store_group(groups.group(refused), bench.name, store).receipts[0]
+    assert later == receipt
+    other = store_group(groups.group(groups.item(sender, 1)), bench.name, store)
+    assert other.receipts[0].status == "stored"
+
+
+def test_what_is_stored_stays_stored_though_a_repetition_is_rejected(
+    bench: Bench, store: Any, groups: Any
+) -> None:
+    item = groups.item()
+    first = store_group(groups.group(item), bench.name, store)
+    late = msgspec.structs.replace(item, outcome="rejected", reason="too_fast")
+    assert store_group(groups.group(late), bench.name, store).receipts == first.receipts
+
+
+def test_no_clear_content_lies_in_the_store(bench: Bench, store: Any, groups: Any) -> None:
+    item = groups.item(content={"note": MARKER})
+    store_group(groups.group(item), bench.name, store)
+    raw = bench.raw(item.envelope.header.transaction_id)
+    assert item.envelope.header.transaction_id.encode() in raw
+    assert MARKER.encode() not in raw
+    # The sealed content is encrypted once more, by the tier.
+    assert item.envelope.sealed.ciphertext.encode() not in raw
+
+
+def test_racing_writers_of_one_batch_store_it_once(bench: Bench, groups: Any) -> None:
+    group = groups.group(*(groups.item(nonce=n) for n in range(20)))
+    start = threading.Barrier(WRITERS)
+
+    def write(_: int) -> Any:
+        store = bench.connect()
+        store_group(groups.group(groups.item()), bench.name, store)
+        start.wait(30)
+        return store_group(group, bench.name, store)
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        results = list(pool.map(write, range(WRITERS)))
+    done = [one for one in results if one.outcome == "stored"]
+    assert done
+    # One copy: whoever has a receipt has that of the one writer who won.
+    for result in results:
+        for receipt in result.receipts:
+            assert receipt == _by_id(done[0])[receipt.transaction_id]
+
+
+def test_racing_transactions_of_one_nonce_have_one_winner(bench: Bench, groups: Any) -> None:
+    sender = groups.account()
+    rivals = [groups.item(sender, 9) for _ in range(WRITERS)]
+    start = threading.Barrier(WRITERS)
+
+    def write(item: Any) -> Any:
+        store = bench.connect()
+        store_group(groups.group(groups.item()), bench.name, store)
+        start.wait(30)
+        return store_group(groups.group(item), bench.name, store)
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        results = list(pool.map(write, rivals))
+    states = [receipt.status for result in results for receipt in result.receipts]
+    assert states.count("stored") == 1
+
+
+def test_what_was_acknowledged_survives_a_kill(bench: Bench, store: Any, groups: Any) -> None:
+    group = groups.group(*(groups.item(nonce=n) for n in range(10)))
+    receipts = store_group(group, bench.name, store).receipts
+    bench.server.kill()
+    bench.server.start()
+    for receipt in receipts:
+        found = fetch(receipt.transaction_id, "Europe", bench.connect(), groups.private_keys)
+        assert found.get("receipt") == msgspec.to_builtins(receipt), found
+
+
+def test_a_tier_connects_again_by_itself_after_a_restart(
+    bench: Bench, store: Any, groups: Any
+) -> None:
+    store_group(groups.group(groups.item()), bench.name, store)
+    bench.server.kill()
+    bench.server.start()
+    persisted = store_group(groups.group(groups.item()), bench.name, store)
+    assert (persisted.outcome, persisted.reason) == ("stored", None)
+
+
+def _by_id(persisted: Any) -> dict[str, Any]:
+    return {one.transaction_id: one for one in persisted.receipts}
