@@ -96,7 +96,10 @@ class DynamodbTier:
         found = self._get(f"transaction#{transaction_id}")
         if found is not None:
             record = msgspec.json.decode(found["record"]["S"], type=Record)
-            return record, self._encryption.decrypt(record.continent, found["content"]["B"])
+            sealed = self._encryption.decrypt(
+                record.continent, transaction_id, found["content"]["B"]
+            )
+            return record, sealed
         rejection = self._get(f"rejection#{transaction_id}")
         return (
             None

@@ -125,7 +125,8 @@ class ImmudbTier:
         value = self._verified(_key("transaction", transaction_id))
         if value is not None:
             found = msgspec.json.decode(value, type=_Stored)
-            content = self._encryption.decrypt(found.continent, b64decode(found.content))
+            ciphertext = b64decode(found.content)
+            content = self._encryption.decrypt(found.continent, transaction_id, ciphertext)
             return found.record, content
         rejection = self._verified(_key("rejection", transaction_id))
         return None if rejection is None else msgspec.json.decode(rejection, type=Rejection)

@@ -10,10 +10,13 @@ from typing import Any, Final
 
 import aws_encryption_sdk
 import botocore.session
+from aws_encryption_sdk.exceptions import DecryptKeyError
 from aws_encryption_sdk.identifiers import Algorithm
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from cryptography.exceptions import InvalidTag
 
+from persist.record import RecordDamaged
 from persist.tier import TierUnavailable
 
 SCHEMA: Final = "love-record-v1"
@@ -22,7 +25,7 @@ ALGORITHM: Final = Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY
 DATA_KEY_LIFETIME_S: Final = 300.0
 DATA_KEY_MESSAGES_MAX: Final = 2**20
 DATA_KEYS_MAX: Final = 100
-KMS_TIMEOUT_S: Final = 2.0
+KMS_TIMEOUT_S: Final = 1.0
 
 
 class KmsEncryption:
@@ -63,26 +66,26 @@ class KmsEncryption:
             raise TierUnavailable(f"KMS of {continent}: {type(error).__name__}") from error
         return bytes(ciphertext)
 
-    def decrypt(self, continent: str, ciphertext: bytes) -> bytes:
-        """The plaintext, if it was encrypted for this continent.
+    def decrypt(self, continent: str, transaction_id: str, ciphertext: bytes) -> bytes:
+        """The plaintext of this transaction's content, if it was encrypted for this continent.
 
         Raises
         ------
         TierUnavailable
             KMS can't be reached, or refuses.
+        RecordDamaged
+            The ciphertext is not what was written.
         """
         try:
             plaintext, header = self._client.decrypt(
                 source=ciphertext, materials_manager=self._manager(continent)
             )
-        except (
-            BotoCoreError,
-            ClientError,
-            aws_encryption_sdk.AWSEncryptionSDKClientError,
-        ) as error:
+        except (BotoCoreError, ClientError, DecryptKeyError) as error:
             raise TierUnavailable(f"KMS of {continent}: {type(error).__name__}") from error
+        except (InvalidTag, ValueError, aws_encryption_sdk.AWSEncryptionSDKClientError) as error:
+            raise RecordDamaged(transaction_id, f"{type(error).__name__} on decrypting") from error
         if not _context(continent).items() <= header.encryption_context.items():
-            raise TierUnavailable(f"KMS of {continent}: another encryption context")
+            raise RecordDamaged(transaction_id, "another encryption context")
         return bytes(plaintext)
 
     def _manager(self, continent: str) -> Any:

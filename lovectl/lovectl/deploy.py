@@ -93,18 +93,16 @@ def deploy(
     apply_gateway_responses(
         server.client("apigateway"), tree / "template.yaml", {API_LOGICAL_ID: outputs["ApiId"]}
     )
-    _limit_dispatches(server.client("lambda"), outputs["InboxQueueUrl"])
+    _limit_dispatches(server.client("lambda"))
     return outputs
 
 
-def _limit_dispatches(client: Any, queue_url: str) -> None:
+def _limit_dispatches(client: Any) -> None:
     """Set the limit by the API: out of a parameter it comes as text, over which MiniStack trips."""
-    queue = queue_url.rsplit("/", 1)[-1]
     for mapping in client.list_event_source_mappings()["EventSourceMappings"]:
-        if mapping["EventSourceArn"].endswith(f":{queue}"):
-            client.update_event_source_mapping(
-                UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": DISPATCHES_AT_ONCE}
-            )
+        client.update_event_source_mapping(
+            UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": DISPATCHES_AT_ONCE}
+        )
 
 
 def _prepare(tree: Path, source: Path) -> Path:

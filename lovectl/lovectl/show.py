@@ -15,7 +15,8 @@ from lovectl.sending import Progress as Advance
 
 #: For people, beside a JSON document; `tables` is for people alone.
 notes = Console(stderr=True, highlight=False)
-tables = Console(highlight=False)
+#: A pipe has no width of its own; 80 columns would cut the tables.
+tables = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
 def print_json(document: Any) -> None:

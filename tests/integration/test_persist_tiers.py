@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,8 @@ WRITERS = 8
 TABLE = "transactions"
 TIMEOUT_S = 1.0
 COLD_S = 3.0
+#: A store that was killed may need this long to answer again.
+RESTART_S = 10.0
 
 
 class Bench:
@@ -298,8 +301,13 @@ def test_what_was_acknowledged_survives_a_kill(bench: Bench, store: Any, groups:
     receipts = store_group(group, bench.name, store).receipts
     bench.server.kill()
     bench.server.start()
+    again = bench.connect()
     for receipt in receipts:
-        found = fetch(receipt.transaction_id, "Europe", bench.connect(), groups.private_keys)
+        found = fetch(receipt.transaction_id, "Europe", again, groups.private_keys)
+        deadline_s = time.monotonic() + RESTART_S
+        while found["outcome"] == "unavailable" and time.monotonic() < deadline_s:
+            time.sleep(0.2)
+            found = fetch(receipt.transaction_id, "Europe", again, groups.private_keys)
         assert found.get("receipt") == msgspec.to_builtins(receipt), found
 
 
