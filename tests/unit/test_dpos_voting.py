@@ -1,0 +1,158 @@
+"""Votes: who counts, when a transaction is final, and when its nonce is lost."""
+
+import time
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+import federation_dag
+import flag_rust
+from dpos.delegates import Delegate, Delegates
+from dpos.voting import Answer, Enough, SignedHeader, collect_votes
+from federation.batch import Batch, Item
+from federation.transaction import Envelope, Sealed, parse_transaction
+from lovectl.accounts import position_now, sign
+from lovectl.places import CITIES
+
+EPOCH = 3
+KEYS = {f"node-{n}": Ed25519PrivateKey.generate() for n in range(4)}
+DELEGATES = Delegates(
+    EPOCH,
+    tuple(
+        Delegate(name, "", "Ed25519", key.public_key().public_bytes_raw(), 1)
+        for name, key in KEYS.items()
+    ),
+    "",
+    "",
+    "",
+)
+
+
+def item(nonce: int = 0) -> Item:
+    from types import SimpleNamespace
+
+    key = Ed25519PrivateKey.generate()
+    raw = key.public_key().public_bytes_raw()
+    sender = federation_dag.account_id("Ed25519", raw).hex()
+    document = sign(
+        SimpleNamespace(private_key=key),  # type: ignore[arg-type]
+        {
+            "version": 1,
+            "sender": sender,
+            "recipient": "ab" * 32,
+            "amount": 5,
+            "nonce": nonce,
+            "position": position_now(next(iter(CITIES.values()))[0]),
+            "reads": [],
+            "writes": [],
+            "content": {"salt": "0" * 32},
+        },
+    )
+    parsed = parse_transaction(msgspec.json.encode(document))
+    return Item(
+        Envelope(
+            header=parsed.header,
+            algorithm="Ed25519",
+            public_key=b64encode(raw).decode(),
+            signature=document["signature"],
+            sealed=Sealed("k", ""),
+            accepted_at_ms=time.time_ns() // 1_000_000,
+            request_id="r",
+        )
+    )
+
+
+class Voters:
+    """Delegates by name: `sign` votes, anything else is a reason to refuse."""
+
+    def __init__(self, behaviour: dict[str, str]) -> None:
+        self.behaviour = behaviour
+        self.asked: list[SignedHeader] = []
+
+    def ask(self, headers: Sequence[SignedHeader], enough: Enough) -> list[Answer]:
+        self.asked += headers
+        answers = []
+        for name, what in self.behaviour.items():
+            for one in headers:
+                answers.append(self._answer(name, what, one))
+        return answers
+
+    def _answer(self, name: str, what: str, one: SignedHeader) -> Answer:
+        if what not in ("sign", "forge"):
+            return Answer(name, one.transaction_id, b"", what)
+        header = msgspec.json.decode(one.header)
+        message = federation_dag.vote_message(
+            EPOCH, one.transaction_id, bytes.fromhex(header["sender"]), header["nonce"]
+        )
+        key = KEYS[name] if what == "sign" else Ed25519PrivateKey.generate()
+        return Answer(name, one.transaction_id, key.sign(message), "")
+
+
+def voted(items: list[Item], behaviour: dict[str, str]) -> list[Item]:
+    return collect_votes(Batch("b", {}, items), DELEGATES, Voters(behaviour)).items
+
+
+@pytest.mark.parametrize(("votes", "final"), [(0, False), (2, False), (3, True), (4, True)])
+def test_a_transaction_is_final_from_two_thirds_of_the_stake(votes: int, final: bool) -> None:
+    [one] = voted([item()], {name: "sign" for name in list(KEYS)[:votes]})
+    assert (one.outcome, one.final, one.stake) == ("accepted", final, votes)
+    assert bool(one.flags & flag_rust.FINAL) is final
+    assert bool(one.flags & flag_rust.VOTED) is (votes > 0)
+    flag_rust.check(one.flags)
+
+
+def test_a_forged_vote_counts_for_nothing() -> None:
+    names = list(KEYS)
+    [one] = voted([item()], {**dict.fromkeys(names[:2], "sign"), names[2]: "forge"})
+    assert not one.final
+    assert {name for name, _ in one.votes} == set(names[:2])
+
+
+@pytest.mark.parametrize(("locked", "outcome"), [(1, "accepted"), (2, "rejected")])
+def test_a_nonce_is_lost_when_more_than_a_third_has_promised_it_away(
+    locked: int, outcome: str
+) -> None:
+    [one] = voted([item()], dict.fromkeys(list(KEYS)[:locked], "nonce_locked"))
+    assert one.outcome == outcome
+    assert one.reason == ("nonce_conflict" if outcome == "rejected" else None)
+
+
+def _other_amount(one: Item) -> Item:
+    header = msgspec.structs.replace(one.envelope.header, amount=6)
+    envelope = msgspec.structs.replace(one.envelope, header=header)
+    return msgspec.structs.replace(one, envelope=envelope)
+
+
+def _other_sender(one: Item) -> Item:
+    other = item().envelope
+    envelope = msgspec.structs.replace(
+        one.envelope, public_key=other.public_key, signature=other.signature
+    )
+    return msgspec.structs.replace(one, envelope=envelope)
+
+
+@pytest.mark.parametrize("change", [_other_amount, _other_sender])
+def test_a_badly_signed_transaction_is_rejected_and_never_asked_about(
+    change: Callable[[Item], Item],
+) -> None:
+    voters = Voters(dict.fromkeys(KEYS, "sign"))
+    batch = Batch("b", {}, [change(item()), item()])
+    bad, good = collect_votes(batch, DELEGATES, voters).items
+    assert (bad.outcome, bad.reason) == ("rejected", "bad_signature")
+    assert good.final
+    assert [one.transaction_id.hex() for one in voters.asked] == [
+        good.envelope.header.transaction_id
+    ]
+
+
+def test_an_item_that_was_rejected_before_keeps_its_reason() -> None:
+    before = msgspec.structs.replace(item(), outcome="rejected", reason="observation_stale")
+    [after] = voted([before], dict.fromkeys(KEYS, "sign"))
+    assert (after.outcome, after.reason, after.votes) == ("rejected", "observation_stale", [])
+
+
+def test_an_empty_batch_is_no_error() -> None:
+    assert voted([], {}) == []
