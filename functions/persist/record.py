@@ -127,10 +127,10 @@ def record_of(
     wrapped_key = wrapped_keys.get(envelope.sealed.key_id)
     if wrapped_key is None:
         raise Inconsistent(header.transaction_id, "its wrapped content key is missing")
-    flags = flag_rust.merge(item.flags, STORED_FLAG[tier])
     try:
+        flags = flag_rust.merge(item.flags, STORED_FLAG[tier])
         flag_rust.check(flags)
-    except flag_rust.FlagError as error:
+    except (flag_rust.FlagError, OverflowError) as error:
         raise Inconsistent(header.transaction_id, str(error)) from None
     record = Record(
         transaction_id=header.transaction_id,

@@ -94,8 +94,12 @@ def store_group(group: Group, tier: Tier, store: TierStore) -> Persisted:
         except Inconsistent as error:
             reasons[_id(item)] = error.reason
     # What couldn't be verified after reading is not written in the first place.
-    reasons.update(dict.fromkeys(unsigned(records), INCONSISTENT))
-    records = [entry for entry in records if entry[0].transaction_id not in reasons]
+    refused = dict.fromkeys(unsigned(records), INCONSISTENT)
+    records = [entry for entry in records if entry[0].transaction_id not in refused]
+    # A transaction may be in a batch twice: it is rejected only if no copy of it was accepted.
+    for record, _ in records:
+        reasons.pop(record.transaction_id, None)
+    reasons.update(refused)
     receipts: dict[str, Receipt] = {}
     why: str | None = None
     try:

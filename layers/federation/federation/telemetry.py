@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +35,11 @@ def stage_handler(stage: str) -> Callable[[Handler], Handler]:
     ...     return event
     """
     tracer = Tracer(
-        service=stage, disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", "") == "true"
+        service=stage,
+        disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", "") == "true",
+        # By default it imports every library that it could patch, PyMongo among them.
+        auto_patch="botocore" in sys.modules,
+        patch_modules=("botocore",),
     )
     metrics = Metrics(namespace=NAMESPACE, service=stage)
 

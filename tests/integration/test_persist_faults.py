@@ -1,0 +1,348 @@
+"""A tier that refuses, hangs or lies: `unavailable` in time, and no edited record is ever shown."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pymongo
+import pytest
+
+from federation import secrets
+from federation.regions import CONTINENTS
+from lovectl.processes import free_ports
+from lovectl.servers import LOCAL_REGION, session_arguments
+from persist.atlas import AtlasSettings, AtlasTier
+from persist.dynamodb import DynamodbTier
+from persist.immudb_tier import ImmudbTier
+from persist.kms_encryption import KmsEncryption
+from persist.motor_db_handler import MotorDBHandler
+from persist.tier import TierUnavailable, fetch, store_group
+
+TIMEOUT_S = 0.5
+#: Room for a busy machine.
+PATIENCE_S = 1.0
+#: What a call behind an open breaker may take, signatures checked and all.
+RESTING_S = 0.05
+TABLE = "transactions-faults"
+
+
+class Tier:
+    """A tier whose way to its server may be broken."""
+
+    def __init__(self, name: str, proxy: str, store: Any, toxiproxy: Any) -> None:
+        self.name: Any = name
+        self.proxy = proxy
+        self.store = store
+        self.network = toxiproxy.api
+
+    def store_group(self, group: Any) -> tuple[Any, float]:
+        """What came of it, and the seconds it took."""
+        started_s = time.perf_counter()
+        persisted = store_group(group, self.name, self.store)
+        return persisted, time.perf_counter() - started_s
+
+
+@pytest.fixture(scope="module")
+def key_arns(ministack: Any) -> Iterator[dict[str, str]]:
+    """Each continent's KMS key on the local AWS, reached as a function would."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", ministack.endpoint_url)
+        patch.setenv("AWS_CA_BUNDLE", str(ministack.pki.ca_file))
+        patch.setenv("AWS_ACCESS_KEY_ID", session_arguments()["aws_access_key_id"])
+        patch.setenv("AWS_SECRET_ACCESS_KEY", session_arguments()["aws_secret_access_key"])
+        patch.setenv("AWS_DEFAULT_REGION", LOCAL_REGION)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        arn = ministack.client("kms").create_key()["KeyMetadata"]["Arn"]
+        yield {one.value: arn for one in CONTINENTS}
+
+
+def _atlas(port: int, server: Any, key_arns: dict[str, str], directory: Path) -> AtlasTier:
+    uri = f"mongodb://127.0.0.1:{port}/?tls=true&directConnection=true"
+    secrets._cache["love/mongo-faults"] = (
+        float("inf"),
+        {
+            "uris": {one.value: uri for one in CONTINENTS},
+            "ca_pem": server.pki.ca_file.read_text(),
+            "client_pem": server.pki.client_pem_file.read_text(),
+        },
+    )
+    settings = AtlasSettings(
+        mongo_secret="love/mongo-faults",
+        kms_key_arns=msgspec.json.encode(key_arns).decode(),
+        persist_timeout_ms=int(TIMEOUT_S * 1000),
+        read_timeout_ms=int(TIMEOUT_S * 1000),
+    )
+    return AtlasTier(settings, directory)
+
+
+@pytest.fixture
+def atlas(
+    ferretdb: Any,
+    key_arns: dict[str, str],
+    tmp_path: Path,
+    toxiproxy: Any,
+    proxied: Callable[[str, int], int],
+) -> Tier:
+    """Tier 1 behind a proxy."""
+    port = proxied("persist-atlas", ferretdb.port)
+    return Tier("atlas", "persist-atlas", _atlas(port, ferretdb, key_arns, tmp_path), toxiproxy)
+
+
+@pytest.fixture
+def dynamodb(
+    dynamodb_local: Any,
+    key_arns: dict[str, str],
+    toxiproxy: Any,
+    proxied: Callable[[str, int], int],
+) -> Tier:
+    """Tier 2 behind a proxy."""
+    import boto3
+    from botocore.config import Config
+
+    client = dynamodb_local.client()
+    if TABLE not in client.list_tables()["TableNames"]:
+        client.create_table(
+            TableName=TABLE,
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+    port = proxied("persist-dynamodb", dynamodb_local.port)
+    behind = boto3.client(
+        "dynamodb",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        config=Config(
+            connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 1}
+        ),
+    )
+    store = DynamodbTier(behind, TABLE, KmsEncryption(key_arns))
+    return Tier("dynamodb", "persist-dynamodb", store, toxiproxy)
+
+
+@pytest.fixture
+def immudb_tier(
+    immudb: Any,
+    key_arns: dict[str, str],
+    toxiproxy: Any,
+    proxied: Callable[[str, int], int],
+) -> Tier:
+    """Tier 3 behind a proxy."""
+    port = proxied("persist-immudb", immudb.port)
+    store = ImmudbTier(
+        {
+            "address": f"127.0.0.1:{port}",
+            "username": immudb.username,
+            "password": immudb.password,
+            "database": immudb.database,
+            "server_ca_pem": immudb.pki.ca_file.read_text(),
+        },
+        KmsEncryption(key_arns),
+        TIMEOUT_S,
+        TIMEOUT_S,
+    )
+    return Tier("immudb", "persist-immudb", store, toxiproxy)
+
+
+@pytest.fixture(params=["atlas", "dynamodb", "immudb_tier"])
+def tier(request: pytest.FixtureRequest, groups: Any) -> Tier:
+    """Each tier in turn, warm."""
+    found: Tier = request.getfixturevalue(request.param)
+    persisted, _ = found.store_group(groups.group(groups.item()))
+    assert persisted.outcome == "stored", persisted.reason
+    return found
+
+
+def test_a_refused_store_is_unavailable_at_once_and_its_items_go_on(
+    tier: Tier, groups: Any
+) -> None:
+    tier.network.down(tier.proxy)
+    group = groups.group(groups.item(), groups.item(outcome="rejected", reason="too_fast"))
+    persisted, took_s = tier.store_group(group)
+    assert persisted.outcome == "unavailable"
+    assert persisted.receipts == []
+    assert persisted.unavailable == group.items
+    assert took_s < PATIENCE_S
+
+
+def test_a_hanging_store_is_unavailable_within_the_limit(tier: Tier, groups: Any) -> None:
+    tier.network.toxic(tier.proxy, "timeout", timeout=0)
+    group = groups.group(groups.item())
+    persisted, took_s = tier.store_group(group)
+    assert persisted.outcome == "unavailable"
+    assert persisted.unavailable == group.items
+    assert took_s < 2 * TIMEOUT_S + PATIENCE_S
+
+
+def test_a_dead_tier_costs_next_to_nothing_once_it_is_known(tier: Tier, groups: Any) -> None:
+    tier.network.down(tier.proxy)
+    for _ in range(2):
+        tier.store_group(groups.group(groups.item()))
+    persisted, took_s = tier.store_group(groups.group(groups.item()))
+    assert "resting" in persisted.reason
+    assert took_s < RESTING_S
+    with pytest.raises(TierUnavailable):
+        tier.store.ping()
+
+
+def test_a_tier_that_is_back_is_used_again_after_a_rest(tier: Tier, groups: Any) -> None:
+    group = groups.group(groups.item())
+    tier.network.down(tier.proxy)
+    for _ in range(3):
+        tier.store_group(group)
+    tier.network.up(tier.proxy)
+    deadline_s = time.monotonic() + 10
+    persisted, _ = tier.store_group(group)
+    while persisted.outcome != "stored" and time.monotonic() < deadline_s:
+        time.sleep(0.2)
+        persisted, _ = tier.store_group(group)
+    assert (persisted.outcome, persisted.reason) == ("stored", None)
+
+
+def test_a_write_whose_answer_was_lost_is_stored_once_when_repeated(
+    tier: Tier, groups: Any
+) -> None:
+    group = groups.group(*(groups.item(nonce=n) for n in range(3)))
+    # What the store answers doesn't get through, what it is told does.
+    tier.network.toxic(tier.proxy, "limit_data", bytes=0)
+    persisted, _ = tier.store_group(group)
+    assert persisted.outcome == "unavailable"
+    tier.network.cure(tier.proxy)
+    deadline_s = time.monotonic() + 10
+    while persisted.outcome != "stored" and time.monotonic() < deadline_s:
+        time.sleep(0.3)
+        persisted, _ = tier.store_group(group)
+    assert {one.status for one in persisted.receipts} == {"stored"}
+    assert len(persisted.receipts) == 3
+
+
+def test_reading_from_a_dead_store_is_unavailable_not_absent(tier: Tier, groups: Any) -> None:
+    tier.network.down(tier.proxy)
+    found = fetch("0" * 64, "Europe", tier.store, groups.private_keys)
+    assert found["outcome"] == "unavailable"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"header.amount": 6},
+        {"sender": "0" * 64},
+        {"nonce": 12},
+        {"header.recipient": "1" * 64},
+    ],
+)
+def test_an_edited_document_of_atlas_is_refused_on_reading(
+    atlas: Tier, groups: Any, ferretdb: Any, edit: dict[str, Any]
+) -> None:
+    item = groups.item(nonce=11)
+    atlas.store_group(groups.group(item))
+    _edit(ferretdb, item, edit)
+    assert _read(atlas, groups, item) == {"outcome": "unavailable", "reason": "record_damaged"}
+
+
+def test_content_moved_from_another_document_is_refused_on_reading(
+    atlas: Tier, groups: Any, ferretdb: Any
+) -> None:
+    first, second = groups.item(), groups.item()
+    atlas.store_group(groups.group(first, second))
+    with pymongo.MongoClient(ferretdb.uri) as client:
+        found = client["love_currency_db"]["transactions"].find_one(
+            {"_id": second.envelope.header.transaction_id}
+        )
+    _edit(ferretdb, first, {"content": found["content"]})
+    assert _read(atlas, groups, first)["reason"] == "record_damaged"
+
+
+def test_edited_ciphertext_of_dynamodb_is_refused_on_reading(
+    dynamodb: Tier, groups: Any, dynamodb_local: Any
+) -> None:
+    item = groups.item()
+    dynamodb.store_group(groups.group(item))
+    client = dynamodb_local.client()
+    key = {"pk": {"S": f"transaction#{item.envelope.header.transaction_id}"}}
+    content = bytearray(client.get_item(TableName=TABLE, Key=key)["Item"]["content"]["B"])
+    content[-20] ^= 1
+    client.update_item(
+        TableName=TABLE,
+        Key=key,
+        UpdateExpression="SET content = :c",
+        ExpressionAttributeValues={":c": {"B": bytes(content)}},
+    )
+    assert _read(dynamodb, groups, item)["reason"] == "record_damaged"
+
+
+def test_an_edited_record_of_dynamodb_is_refused_on_reading(
+    dynamodb: Tier, groups: Any, dynamodb_local: Any
+) -> None:
+    item = groups.item()
+    dynamodb.store_group(groups.group(item))
+    client = dynamodb_local.client()
+    key = {"pk": {"S": f"transaction#{item.envelope.header.transaction_id}"}}
+    record = client.get_item(TableName=TABLE, Key=key)["Item"]["record"]["S"]
+    client.update_item(
+        TableName=TABLE,
+        Key=key,
+        UpdateExpression="SET #r = :r",
+        ExpressionAttributeNames={"#r": "record"},
+        ExpressionAttributeValues={":r": {"S": record.replace('"amount":5', '"amount":500')}},
+    )
+    assert _read(dynamodb, groups, item)["reason"] == "record_damaged"
+
+
+def test_a_later_value_under_a_key_of_immudb_is_refused_on_reading(
+    immudb_tier: Tier, groups: Any
+) -> None:
+    item = groups.item()
+    immudb_tier.store_group(groups.group(item))
+    client = immudb_tier.store._session()
+    key = f"transaction:{item.envelope.header.transaction_id}".encode()
+    value = client.get(key).value
+    client.set(key, value.replace(b'"amount":5', b'"amount":500'))
+    assert _read(immudb_tier, groups, item)["reason"] == "record_damaged"
+
+
+async def test_the_handler_encrypts_content_on_every_way_in(
+    ferretdb: Any, key_arns: dict[str, str]
+) -> None:
+    from persist.field_encryption import FieldKeys, aws_credentials
+
+    keys = FieldKeys("content-test", key_arns["Europe"], aws_credentials())
+    handler = await MotorDBHandler.new(ferretdb.uri, "love_currency_db", keys=keys)
+    try:
+        await handler.insert_one("notes", {"_id": 1, "content": b"first"})
+        await handler.insert_many("notes", [{"_id": 2, "content": b"second"}])
+        assert await handler.update_one("notes", {"_id": 1}, {"content": b"third"}) == 1
+        found = {one["_id"]: one["content"] for one in await handler.find("notes", {})}
+        assert found == {1: b"third", 2: b"second"}
+        with pymongo.MongoClient(ferretdb.uri) as plain:
+            raw = repr(list(plain["love_currency_db"]["notes"].find()))
+        assert not any(word in raw for word in ("first", "second", "third"))
+        assert await handler.delete_one("notes", {"_id": 1}) == 1
+        assert await handler.find_one("notes", {"_id": 1}) is None
+        assert await handler.count("notes", {}) == 1
+    finally:
+        await handler.close()
+
+
+def test_a_cluster_that_was_never_reached_is_unavailable_at_once(
+    ferretdb: Any, key_arns: dict[str, str], tmp_path: Path, groups: Any
+) -> None:
+    store = _atlas(free_ports(1)[0], ferretdb, key_arns, tmp_path)
+    started_s = time.perf_counter()
+    persisted = store_group(groups.group(groups.item()), "atlas", store)
+    assert persisted.outcome == "unavailable"
+    assert time.perf_counter() - started_s < PATIENCE_S
+
+
+def _edit(server: Any, item: Any, values: dict[str, Any]) -> None:
+    with pymongo.MongoClient(server.uri) as client:
+        changed = client["love_currency_db"]["transactions"].update_one(
+            {"_id": item.envelope.header.transaction_id}, {"$set": values}
+        )
+        assert changed.modified_count == 1
+
+
+def _read(tier: Tier, groups: Any, item: Any) -> dict[str, Any]:
+    transaction_id = item.envelope.header.transaction_id
+    return fetch(transaction_id, "Europe", tier.store, groups.private_keys)

@@ -1,0 +1,224 @@
+"""The DynamoDB tier and the handler of `persist`, on AWS mocked in-process (moto)."""
+
+import inspect
+import json
+import os
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import msgspec
+import pytest
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from federation import secrets
+from federation.errors import SettingsError
+from federation.regions import CONTINENTS
+from persist import app
+from persist.dynamodb import RECORDS_MAX, DynamodbTier
+from persist.kms_encryption import KmsEncryption
+from persist.record import RecordDamaged
+from persist.tier import TierUnavailable, store_group
+
+TABLE = "transactions"
+CONTEXT = SimpleNamespace(
+    function_name="persist",
+    memory_limit_in_mb=128,
+    invoked_function_arn="arn:aws:lambda:eu-central-1:1:function:persist",
+    aws_request_id="1",
+)
+
+
+@pytest.fixture
+def key_arns(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """A mocked AWS with a table and a key a continent."""
+    for name in [one for one in os.environ if one.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    with mock_aws():
+        kms = boto3.client("kms")
+        boto3.client("dynamodb").create_table(
+            TableName=TABLE,
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        yield {one.value: kms.create_key()["KeyMetadata"]["Arn"] for one in CONTINENTS}
+
+
+class Recorder:
+    """A DynamoDB client that counts calls, and fails the first ones as it is told."""
+
+    def __init__(self, client: Any, failures: list[Exception] | None = None) -> None:
+        self._client = client
+        self.failures = failures or []
+        self.sizes: list[int] = []
+
+    def transact_write_items(self, **arguments: Any) -> Any:
+        self.sizes.append(len(arguments["TransactItems"]))
+        if self.failures:
+            raise self.failures.pop(0)
+        return self._client.transact_write_items(**arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def _tier(key_arns: dict[str, str], failures: list[Exception] | None = None) -> tuple[Any, Any]:
+    recorder = Recorder(boto3.client("dynamodb"), failures)
+    return DynamodbTier(recorder, TABLE, KmsEncryption(key_arns)), recorder
+
+
+def _cancelled(*codes: str) -> ClientError:
+    error: Any = {
+        "Error": {"Code": "TransactionCanceledException", "Message": ""},
+        "CancellationReasons": [{"Code": code} for code in codes],
+    }
+    return ClientError(error, "TransactWriteItems")
+
+
+def test_a_batch_is_written_in_as_few_transactions_as_dynamodb_takes(
+    key_arns: dict[str, str], groups: Any
+) -> None:
+    store, recorder = _tier(key_arns)
+    group = groups.group(*(groups.item() for _ in range(RECORDS_MAX + 10)))
+    persisted = store_group(group, "dynamodb", store)
+    assert len(persisted.receipts) == RECORDS_MAX + 10
+    assert recorder.sizes == [2 * RECORDS_MAX, 20]
+
+
+def test_a_transaction_that_met_another_writer_is_tried_again(
+    key_arns: dict[str, str], groups: Any
+) -> None:
+    store, recorder = _tier(key_arns, [_cancelled("TransactionConflict", "None")])
+    persisted = store_group(groups.group(groups.item()), "dynamodb", store)
+    assert persisted.outcome == "stored"
+    assert recorder.sizes == [2, 2]
+
+
+def test_writers_that_never_give_way_make_the_tier_unavailable(
+    key_arns: dict[str, str], groups: Any
+) -> None:
+    store, _ = _tier(key_arns, [_cancelled("TransactionConflict", "None")] * 100)
+    persisted = store_group(groups.group(groups.item()), "dynamodb", store)
+    assert (persisted.outcome, persisted.receipts) == ("unavailable", [])
+
+
+def test_an_unknown_reason_of_cancelling_is_never_taken_for_stored(
+    key_arns: dict[str, str], groups: Any
+) -> None:
+    store, _ = _tier(key_arns, [_cancelled("ItemCollectionSizeLimitExceeded", "None")])
+    persisted = store_group(groups.group(groups.item()), "dynamodb", store)
+    assert (persisted.outcome, persisted.receipts) == ("unavailable", [])
+
+
+def test_what_the_first_transaction_stored_keeps_its_receipts_when_the_second_fails(
+    key_arns: dict[str, str], groups: Any
+) -> None:
+    throttled: Any = {"Error": {"Code": "ThrottlingException", "Message": ""}}
+    store, recorder = _tier(key_arns)
+    items = [groups.item() for _ in range(RECORDS_MAX + 1)]
+    original = recorder.transact_write_items
+
+    def second_fails(**arguments: Any) -> Any:
+        if recorder.sizes:
+            raise ClientError(throttled, "TransactWriteItems")
+        return original(**arguments)
+
+    recorder.transact_write_items = second_fails
+    persisted = store_group(groups.group(*items), "dynamodb", store)
+    assert len(persisted.receipts) == RECORDS_MAX
+    assert persisted.unavailable == items[RECORDS_MAX:]
+
+
+def test_a_whole_batch_costs_one_data_key(key_arns: dict[str, str], groups: Any) -> None:
+    asked: list[str] = []
+    import botocore.client
+
+    original = botocore.client.BaseClient._make_api_call
+
+    def counted(client: Any, operation: str, arguments: Any) -> Any:
+        asked.append(operation)
+        return original(client, operation, arguments)
+
+    store, _ = _tier(key_arns)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.client.BaseClient, "_make_api_call", counted)
+        store_group(groups.group(*(groups.item() for _ in range(100))), "dynamodb", store)
+    assert asked.count("GenerateDataKey") == 1
+    assert not {"Encrypt", "Decrypt"} & set(asked)
+
+
+def test_ciphertext_of_one_continent_is_refused_as_another_s(key_arns: dict[str, str]) -> None:
+    encryption = KmsEncryption(key_arns)
+    ciphertext = encryption.encrypt("Europe", b"sealed")
+    assert encryption.decrypt("Europe", "id", ciphertext) == b"sealed"
+    with pytest.raises((TierUnavailable, RecordDamaged)):
+        encryption.decrypt("Asia", "id", ciphertext)
+
+
+@pytest.mark.parametrize("position", [0, 5, 100, -1])
+def test_edited_ciphertext_is_damaged_or_refused_by_kms(
+    key_arns: dict[str, str], position: int
+) -> None:
+    encryption = KmsEncryption(key_arns)
+    ciphertext = bytearray(encryption.encrypt("Europe", b"sealed"))
+    ciphertext[position] ^= 1
+    with pytest.raises((RecordDamaged, TierUnavailable)):
+        encryption.decrypt("Europe", "id", bytes(ciphertext))
+
+
+@pytest.fixture
+def handler(
+    key_arns: dict[str, str], groups: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """The Lambda handler of the DynamoDB tier."""
+    monkeypatch.setenv("TIER", "dynamodb")
+    monkeypatch.setenv("SEALING_SECRET", "love/sealing")
+    monkeypatch.setenv("TRANSACTIONS_TABLE", TABLE)
+    monkeypatch.setenv("KMS_KEY_ARNS", json.dumps(key_arns))
+    known = (float("inf"), {"keys": groups.private_keys})
+    monkeypatch.setitem(secrets._cache, "love/sealing", known)
+    app._settings.cache_clear()
+    app._store.cache_clear()
+    # The tracer wants the segment that Lambda opens.
+    handle: Any = inspect.unwrap(app.handler)
+    yield lambda event: handle(event, CONTEXT)
+    app._settings.cache_clear()
+    app._store.cache_clear()
+
+
+def test_the_handler_stores_fetches_and_tells_its_health(handler: Any, groups: Any) -> None:
+    item = groups.item(content={"note": "hello"})
+    event = msgspec.to_builtins(groups.group(item))
+    stored = handler({**event, "action": "store"})
+    assert json.loads(json.dumps(stored)) == stored
+    assert stored["receipts"][0]["status"] == "stored"
+    assert handler(event)["receipts"] == stored["receipts"]
+    transaction_id = item.envelope.header.transaction_id
+    found = handler({"action": "fetch", "transaction_id": transaction_id})
+    assert found["content"]["note"] == "hello"
+    assert found["rewards"] == [["node-1", 2]] or found["rewards"] == [("node-1", 2)]
+    assert handler({"action": "health"}) == {"tier": "dynamodb", "state": "up", "reason": None}
+    with pytest.raises(ValueError, match="no action"):
+        handler({"action": "drop"})
+
+
+def test_health_tells_why_a_tier_is_down(handler: Any) -> None:
+    boto3.client("dynamodb").delete_table(TableName=TABLE)
+    answer = handler({"action": "health"})
+    assert (answer["state"], answer["tier"]) == ("down", "dynamodb")
+    assert "ResourceNotFoundException" in answer["reason"]
+
+
+def test_missing_settings_are_named_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TIER", raising=False)
+    monkeypatch.delenv("SEALING_SECRET", raising=False)
+    app._settings.cache_clear()
+    handle: Any = inspect.unwrap(app.handler)
+    with pytest.raises(SettingsError, match=r"TIER.*SEALING_SECRET"):
+        handle({"action": "health"}, CONTEXT)

@@ -1,0 +1,218 @@
+"""What `persist` decides, apart from any store: outcomes, receipts, the breaker, the handler."""
+
+import json
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flag_rust
+from persist.breaker import Breaker
+from persist.record import Record, RecordDamaged, Rejection, open_content, record_of
+from persist.tier import Inserted, TierUnavailable, fetch, store_group
+
+
+class MemoryStore:
+    """A tier in memory, whose failures are set: `capacity` records are taken, then no more."""
+
+    def __init__(self, capacity: int = 1000) -> None:
+        self.capacity = capacity
+        self.records: dict[str, tuple[Record, bytes]] = {}
+        self.rejections: dict[str, Rejection] = {}
+        self.rejects = True
+
+    def insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
+        stored, conflicts = {}, set()
+        holders = {(one.sender, one.nonce): one.transaction_id for one, _ in self.records.values()}
+        for record, sealed in records:
+            holder = holders.get((record.sender, record.nonce), record.transaction_id)
+            if holder != record.transaction_id:
+                conflicts.add(record.transaction_id)
+            elif record.transaction_id in self.records or len(self.records) < self.capacity:
+                kept = self.records.setdefault(record.transaction_id, (record, sealed))
+                stored[record.transaction_id] = kept[0]
+        if not stored and not conflicts:
+            raise TierUnavailable("full")
+        return Inserted(stored, frozenset(conflicts))
+
+    def reject(
+        self, continent: str, rejections: Sequence[Rejection]
+    ) -> Mapping[str, Record | Rejection]:
+        if not self.rejects:
+            raise TierUnavailable("down")
+        return {
+            one.transaction_id: self.records[one.transaction_id][0]
+            if one.transaction_id in self.records
+            else self.rejections.setdefault(one.transaction_id, one)
+            for one in rejections
+        }
+
+    def fetch(
+        self, transaction_id: str, continent: str | None
+    ) -> tuple[Record, bytes] | Rejection | None:
+        return self.records.get(transaction_id) or self.rejections.get(transaction_id)
+
+    def ping(self) -> None:
+        return None
+
+
+def test_every_item_has_a_receipt_or_goes_on(groups: Any) -> None:
+    items = [groups.item() for _ in range(5)]
+    persisted = store_group(groups.group(*items), "atlas", MemoryStore(capacity=3))
+    assert persisted.outcome == "unavailable"
+    assert [one.status for one in persisted.receipts] == ["stored"] * 3
+    assert persisted.unavailable == items[3:]
+
+
+def test_a_conflict_that_could_not_be_recorded_goes_on_as_rejected(groups: Any) -> None:
+    sender, store = groups.account(), MemoryStore()
+    store_group(groups.group(groups.item(sender, 1)), "atlas", store)
+    store.rejects = False
+    persisted = store_group(groups.group(groups.item(sender, 1)), "atlas", store)
+    assert [(one.outcome, one.reason) for one in persisted.unavailable] == [
+        ("rejected", "nonce_conflict")
+    ]
+
+
+def test_a_later_transaction_never_takes_the_nonce_of_one_that_is_not_stored(groups: Any) -> None:
+    sender = groups.account()
+    items = [groups.item(), groups.item(sender, 1), groups.item(sender, 1)]
+    # There is room for one: the first of the pair goes on, so the second has to follow it.
+    persisted = store_group(groups.group(*items), "atlas", MemoryStore(capacity=1))
+    assert persisted.unavailable == items[1:]
+
+
+def test_the_same_transaction_twice_in_a_batch_is_one_receipt(groups: Any) -> None:
+    item, store = groups.item(), MemoryStore()
+    persisted = store_group(groups.group(item, item), "atlas", store)
+    assert len(persisted.receipts) == len(store.records) == 1
+    assert persisted.unavailable == []
+
+
+def test_a_stored_copy_outweighs_a_rejected_one_in_the_same_batch(groups: Any) -> None:
+    item = groups.item()
+    late = msgspec.structs.replace(item, outcome="rejected", reason="too_fast")
+    persisted = store_group(groups.group(item, late), "atlas", MemoryStore())
+    assert [one.status for one in persisted.receipts] == ["stored"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"continent": "Asia"},
+        {"flags": flag_rust.VERIFIED | flag_rust.REWARDED},
+        {"flags": 1 << 40},
+    ],
+)
+def test_an_item_that_contradicts_itself_is_rejected_as_inconsistent(
+    groups: Any, changes: dict[str, Any]
+) -> None:
+    broken = groups.item(**changes)
+    persisted = store_group(groups.group(groups.item(), broken), "atlas", MemoryStore())
+    receipts = {one.transaction_id: one for one in persisted.receipts}
+    receipt = receipts[broken.envelope.header.transaction_id]
+    assert (receipt.status, receipt.reason) == ("rejected", "inconsistent")
+
+
+def test_an_item_without_its_content_key_is_rejected_as_inconsistent(groups: Any) -> None:
+    group = msgspec.structs.replace(groups.group(groups.item()), wrapped_keys={})
+    persisted = store_group(group, "atlas", MemoryStore())
+    assert persisted.receipts[0].reason == "inconsistent"
+
+
+@pytest.mark.parametrize("member", ["signature", "public_key"])
+@pytest.mark.parametrize("value", ["", "!", b64encode(b"x" * 64).decode()])
+def test_what_its_sender_did_not_sign_is_not_written(groups: Any, member: str, value: str) -> None:
+    item = groups.item()
+    forged = msgspec.structs.replace(item.envelope, **{member: value})
+    store = MemoryStore()
+    broken = msgspec.structs.replace(item, envelope=forged)
+    persisted = store_group(groups.group(broken), "atlas", store)
+    assert persisted.receipts[0].reason == "inconsistent"
+    assert store.records == {}
+
+
+def test_a_record_says_which_tier_stored_it(groups: Any) -> None:
+    item = groups.item()
+    record, _ = record_of(item, "Europe", groups.wrapped_keys, "immudb", 7)
+    assert record.flags == item.flags | flag_rust.STORED_IMMUDB
+    assert record.receipt().stored_at_ms == 7
+
+
+@pytest.mark.parametrize("member", ["amount", "recipient", "nonce", "sender", "reads"])
+def test_a_record_whose_header_was_edited_is_not_opened(groups: Any, member: str) -> None:
+    record, sealed = record_of(groups.item(), "Europe", groups.wrapped_keys, "atlas", 7)
+    values = {"amount": 6, "recipient": "1" * 64, "nonce": 5, "sender": "2" * 64, "reads": ["3"]}
+    header = msgspec.structs.replace(record.header, **{member: values[member]})
+    edited = msgspec.structs.replace(record, header=header)
+    assert open_content(record, sealed, groups.private_keys)["salt"]
+    with pytest.raises(RecordDamaged):
+        open_content(edited, sealed, groups.private_keys)
+
+
+def test_a_record_under_a_lost_sealing_key_is_damaged_not_a_crash(groups: Any) -> None:
+    item, store = groups.item(), MemoryStore()
+    store_group(groups.group(item), "atlas", store)
+    found = fetch(item.envelope.header.transaction_id, None, store, {})
+    assert found == {"outcome": "unavailable", "reason": "record_damaged"}
+
+
+def test_another_record_under_an_id_is_refused(groups: Any) -> None:
+    first, second, store = groups.item(), groups.item(), MemoryStore()
+    store_group(groups.group(first, second), "atlas", store)
+    ids = [one.envelope.header.transaction_id for one in (first, second)]
+    store.records[ids[0]] = store.records[ids[1]]
+    assert fetch(ids[0], None, store, groups.private_keys)["reason"] == "record_damaged"
+
+
+def test_a_breaker_opens_after_failures_and_lets_one_try_through_after_its_rest() -> None:
+    now_s = [0.0]
+    breaker = Breaker(failures_max=2, rest_s=1.0, clock=lambda: now_s[0])
+    breaker.failed()
+    assert breaker.allows()
+    breaker.failed()
+    assert not breaker.allows()
+    now_s[0] = 1.0
+    assert [breaker.allows(), breaker.allows()] == [True, False]
+    breaker.succeeded()
+    assert [breaker.allows(), breaker.allows()] == [True, True]
+
+
+@given(st.lists(st.sampled_from(["failed", "succeeded", "rest"])))
+def test_a_breaker_always_lets_a_try_through_after_a_rest(events: list[str]) -> None:
+    now_s = [0.0]
+    breaker = Breaker(clock=lambda: now_s[0])
+    for event in events:
+        if event == "rest":
+            now_s[0] += 0.3
+        else:
+            getattr(breaker, event)()
+    now_s[0] += 1.0
+    assert breaker.allows()
+
+
+@pytest.mark.parametrize(
+    ("module", "foreign"),
+    [
+        ("persist.app", ["pymongo", "immudb", "aws_encryption_sdk", "boto3"]),
+        ("persist.atlas", ["immudb", "aws_encryption_sdk"]),
+        ("persist.dynamodb", ["pymongo", "immudb"]),
+        # immudb-py itself imports appier, which imports PyMongo where that is installed.
+        ("persist.immudb_tier", ["persist.atlas", "persist.dynamodb"]),
+    ],
+)
+def test_a_tier_imports_no_other_tier_s_libraries(module: str, foreign: list[str]) -> None:
+    code = (
+        f"import sys, json; sys.path.insert(0, 'functions'); import {module}; "
+        "print(json.dumps([one for one in sys.argv[1:] if one in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *foreign], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == []
