@@ -66,7 +66,10 @@ simulate: setup ## the three outages: atlas, atlas and DynamoDB, everything
 
 .PHONY: build
 build: setup ## what Lambda runs: functions and layers, by `sam build`
-	AWS_DEFAULT_REGION=us-east-1 $(RUN) sam build
+	$(UV) export --quiet --frozen --no-emit-workspace --no-hashes --no-dev -o $(CACHE)/constraints.txt
+	PATH=$(CACHE)/uv/bin:$$PATH AWS_DEFAULT_REGION=us-east-1 \
+	  LOVE_CONSTRAINTS=$(CACHE)/constraints.txt LOVE_NODE_PROTOCOL=$(CURDIR)/nodes/love_node \
+	  $(RUN) sam build
 
 .PHONY: clean
 clean: ## stop a running stack, delete everything that was built or stored
