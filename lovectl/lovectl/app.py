@@ -11,6 +11,7 @@ from rich.table import Table
 
 from lovectl import stack as stacks
 from lovectl.errors import AlreadyRunning, NotRunning, StackError
+from lovectl.guardian import release_all
 from lovectl.state import load_state
 
 FAILED = 1
@@ -33,6 +34,7 @@ def up(name: NameOption = stacks.DEFAULT_NAME, as_json: JsonOption = False) -> N
     """Start every server, deploy template.yaml, and print the API's URL."""
     try:
         stacks.up(name)
+        release_all()
     except AlreadyRunning:
         if stacks.find(name) is None:
             raise
@@ -79,8 +81,10 @@ def _show(found: dict[str, Any], as_json: bool) -> None:
 
 def main() -> None:
     """Run the command line; an error that we know is one message, not a stack trace."""
-    # So that what was started is stopped, as on Ctrl-C.
+    # So that what was started is stopped, as on Ctrl-C; SIGINT too, which a shell's background
+    # jobs inherit as ignored.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         from lovectl.commands import register
     except ImportError as error:  # the commands that use a stack need every package

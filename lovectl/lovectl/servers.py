@@ -12,7 +12,8 @@ from urllib.parse import urlencode
 from lovectl import binaries
 from lovectl.paths import private_directory
 from lovectl.pki import TransportPki
-from lovectl.processes import LOOPBACK, Server, accepts_connections
+from lovectl.processes import LOOPBACK, accepts_connections
+from lovectl.server_process import Server
 
 #: MiniStack takes any credentials; these are no secret.
 LOCAL_ACCESS_KEY: Final = "test"

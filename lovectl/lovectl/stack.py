@@ -24,7 +24,8 @@ from lovectl.deploy import STACK_NAME, deploy
 from lovectl.errors import AlreadyRunning, NotRunning
 from lovectl.paths import REPOSITORY, private_directory
 from lovectl.pki import TransportPki
-from lovectl.processes import LOOPBACK, Server, accepts_connections, free_ports, stop
+from lovectl.processes import LOOPBACK, accepts_connections, free_ports, stop
+from lovectl.server_process import Server
 from lovectl.servers import (
     FerretDbServer,
     ImmuDbServer,
@@ -119,9 +120,11 @@ class Stack:
 
 
 @contextmanager
-def running(name: str = DEFAULT_NAME, say: Say | None = None) -> Iterator[Stack]:
+def running(
+    name: str = DEFAULT_NAME, say: Say | None = None, source: Path = REPOSITORY
+) -> Iterator[Stack]:
     """A stack of its own for as long as the block lasts, also when it fails."""
-    stack = up(name, say)
+    stack = up(name, say, source)
     try:
         yield stack
     finally:
@@ -136,6 +139,9 @@ def find(name: str = DEFAULT_NAME) -> Stack | None:
 
 def up(name: str = DEFAULT_NAME, say: Say | None = None, source: Path = REPOSITORY) -> Stack:
     """Start every server, deploy the template, and give the running stack.
+
+    The servers end with this process, however it ends, unless `lovectl.guardian.release_all` is
+    called once it is up.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Real servers for the integration tests, each started once a session on free ports of loopback.
 
-`ferretdb`, `immudb`, `dynamodb_local`, `ministack`: each is a `lovectl.processes.Server`, which a
+`ferretdb`, `immudb`, `dynamodb_local`, `ministack`: each is a `lovectl.server_process.Server`, which a
 test may `kill()`, `pause()`, `resume()` and `restart()` on the same port and data; a test that
 breaks one mends it. `toxiproxy` adds proxies by `.api.add(name, listen_port, upstream_port)`.
 """

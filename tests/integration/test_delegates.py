@@ -14,7 +14,8 @@ import federation_dag
 from love_node.v1 import node_pb2, node_pb2_grpc
 from lovectl.delegates import EPOCH, Delegate, make_delegates
 from lovectl.pki import TransportPki
-from lovectl.processes import Server, accepts_connections, free_ports
+from lovectl.processes import accepts_connections, free_ports
+from lovectl.server_process import Server
 
 KILLS = 25
 SEED = 7

@@ -14,7 +14,8 @@ from pymongo.errors import PyMongoError
 
 from lovectl.errors import ServerFailed
 from lovectl.pki import TransportPki
-from lovectl.processes import LOOPBACK, Server, accepts_connections, free_ports
+from lovectl.processes import LOOPBACK, accepts_connections, free_ports
+from lovectl.server_process import Server
 from lovectl.servers import (
     DynamoDbLocalServer,
     FerretDbServer,

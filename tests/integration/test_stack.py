@@ -155,7 +155,7 @@ def test_when_the_deployment_fails_every_server_is_stopped(source: Path, tmp_pat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_start_leaves_nothing_running(number: signal.Signals) -> None:
-    name = f"{NAME}-interrupted"
+    name = f"{NAME}-interrupted-by-{number.name.lower()}"
     directory = stacks.stack_directory(name)
     command = [sys.executable, "-c", "from lovectl.app import main; main()", "up", "--name", name]
     with subprocess.Popen(
@@ -166,6 +166,22 @@ def test_an_interrupted_start_leaves_nothing_running(number: signal.Signals) -> 
         assert starting.wait(timeout=30) != 0
     assert not any(each.is_running() for each in servers)
     assert not (directory / "state.json").exists()
+
+
+def test_servers_end_with_whoever_started_them_even_if_killed(source: Path) -> None:
+    name = f"{NAME}-killed"
+    start = "import sys, time; from pathlib import Path; from lovectl import stack"
+    command = [sys.executable, "-c", f"{start}; stack.up({name!r}, source=Path(sys.argv[1]))"]
+    with subprocess.Popen([*command, str(source)], stderr=subprocess.DEVNULL) as starting:
+        servers = _servers_once_some_run(name)
+        starting.kill()
+    end_s = time.monotonic() + 30
+    while any(each.is_running() for each in servers) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    assert not any(each.is_running() for each in servers)
+    with stacks.running(name, source=source) as again:  # what the dead one left is no obstacle
+        assert stacks.find(name) is not None
+        assert again.state.api_url
 
 
 def _servers_once_some_run(name: str) -> list[ProcessIdentity]:
