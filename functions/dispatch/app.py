@@ -1,6 +1,7 @@
 """The handler of `dispatch`: inbox messages in, the ids of those that must come again out."""
 
 import functools
+import os
 from collections import Counter
 from typing import Any
 
@@ -95,6 +96,4 @@ def _sqs() -> Any:
 
 
 def _is_local() -> bool:
-    import os
-
     return "AWS_ENDPOINT_URL" in os.environ

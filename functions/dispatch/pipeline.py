@@ -50,4 +50,9 @@ def _run(states: Any, pipeline_arn: str, batch: Batch, log: Logger) -> list[Rece
             },
         )
         return []
-    return msgspec.json.decode(answer["output"], type=_Output).receipts
+    try:
+        return msgspec.json.decode(answer["output"], type=_Output).receipts
+    except msgspec.DecodeError:
+        # Without receipts nothing is acknowledged: the messages come again, and are found stored.
+        log.exception("no receipts", extra={"batch_id": batch.batch_id})
+        return []

@@ -1,6 +1,7 @@
 """What goes into the inbox comes out of it as the same transactions, each once, within the limits."""
 
 import json
+from collections.abc import Callable
 
 import msgspec
 from hypothesis import given, settings
@@ -14,32 +15,10 @@ from federation.limits import (
     INBOX_MESSAGE_BYTES_MAX,
     PIPELINE_BYTES_MAX,
 )
-from federation.transaction import Envelope, Header, Position, Sealed
+from federation.transaction import Envelope
 from send.city_dag_handler import pack
 
-
-def envelope(number: int, content_bytes: int, key: int) -> Envelope:
-    header = Header(
-        version=1,
-        transaction_id=f"{number:064x}",
-        sender="a" * 64,
-        recipient="b" * 64,
-        amount=1,
-        nonce=number,
-        position=Position(0, 0, 1, 0),
-        reads=[],
-        writes=[],
-    )
-    return Envelope(
-        header=header,
-        algorithm="Ed25519",
-        public_key="k" * 44,
-        signature="s" * 88,
-        sealed=Sealed(key_id=f"reader.{key}", ciphertext="c" * content_bytes),
-        accepted_at_ms=number,
-        request_id="r",
-        wrapped_key=f"wrapped {key}",
-    )
+Envelopes = Callable[[int, int, int], Envelope]
 
 
 def records(bodies: list[str]) -> list[dict[str, object]]:
@@ -57,6 +36,7 @@ POSTED = st.lists(
 @settings(max_examples=40, deadline=None)
 @given(posted=POSTED)
 def test_every_transaction_arrives_once_and_no_limit_is_broken(
+    envelope: Envelopes,
     posted: list[tuple[int, int, int]],
 ) -> None:
     sent = [envelope(*one) for one in posted]
@@ -79,14 +59,14 @@ def test_every_transaction_arrives_once_and_no_limit_is_broken(
             assert item.envelope.wrapped_key == ""
 
 
-def test_two_keys_of_one_name_never_share_a_batch() -> None:
+def test_two_keys_of_one_name_never_share_a_batch(envelope: Envelopes) -> None:
     first = envelope(1, 10, 0)
     second = msgspec.structs.replace(envelope(2, 10, 0), wrapped_key="another")
     messages, _ = read_messages(records([*pack([first]), *pack([second])]))
     assert [len(batch.items) for batch in batches_of(messages)] == [1, 1]
 
 
-def test_a_message_that_is_no_inbox_message_is_named() -> None:
+def test_a_message_that_is_no_inbox_message_is_named(envelope: Envelopes) -> None:
     bodies = ["not json", json.dumps({"envelopes": "x"}), *pack([envelope(1, 1, 0)])]
     messages, unreadable = read_messages(records(bodies))
     assert (unreadable, len(messages)) == (["0", "1"], 1)

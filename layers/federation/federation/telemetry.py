@@ -1,7 +1,6 @@
 """Logs, traces and metrics (EMF) of a stage: one decorator, so that handlers hold no plumbing."""
 
 import functools
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -36,7 +35,6 @@ def stage_handler(stage: str) -> Callable[[Handler], Handler]:
     """
     tracer = Tracer(
         service=stage,
-        disabled=os.environ.get("POWERTOOLS_TRACE_DISABLED", "") == "true",
         # By default it imports every library that it could patch, PyMongo among them.
         auto_patch="botocore" in sys.modules,
         patch_modules=("botocore",),
