@@ -18,8 +18,14 @@ Item = tuple[str, bytes, bytes, bytes]
 Report = Callable[[str, object], None]
 
 VECTORS = Path(__file__).parent / "vectors"
-MLDSA_PUBLIC = {"ML-DSA-44": mldsa.MLDSA44PublicKey, "ML-DSA-65": mldsa.MLDSA65PublicKey}
-MLDSA_PRIVATE = {"ML-DSA-44": mldsa.MLDSA44PrivateKey, "ML-DSA-65": mldsa.MLDSA65PrivateKey}
+MLDSA_PUBLIC: dict[str, Any] = {
+    "ML-DSA-44": mldsa.MLDSA44PublicKey,
+    "ML-DSA-65": mldsa.MLDSA65PublicKey,
+}
+MLDSA_PRIVATE: dict[str, Any] = {
+    "ML-DSA-44": mldsa.MLDSA44PrivateKey,
+    "ML-DSA-65": mldsa.MLDSA65PrivateKey,
+}
 
 # RFC 8032 section 7.1: tests 1, 2, 3, 1024 and SHA(abc), by public key; the message and signature of
 # the last, the others are in the file that the RFC's authors published.
@@ -136,7 +142,7 @@ def acvp(mode: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
 
 def acvp_item(group: dict[str, Any], test: dict[str, Any]) -> Item:
     """As it would come to us; where NIST gives only the hash of a message, that is the message."""
-    message = test.get("message", test.get("mu"))
+    message = test["message"] if "message" in test else test["mu"]
     public_key, signature = bytes.fromhex(test["pk"]), bytes.fromhex(test["signature"])
     return group["parameterSet"], public_key, bytes.fromhex(message), signature
 
