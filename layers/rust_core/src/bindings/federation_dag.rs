@@ -21,6 +21,9 @@ pub mod federation_dag {
     use pyo3::types::PyBytes;
     use rayon::prelude::*;
 
+    /// Fewer positions than this are not worth waking another thread.
+    const PLACES_A_TASK: usize = 64;
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("CanonicalError", module.py().get_type::<CanonicalErrorType>())
@@ -170,14 +173,41 @@ pub mod federation_dag {
             .collect())
     }
 
-    #[pyclass(frozen, get_all)]
-    struct Place {
-        city: &'static str,
-        country: &'static str,
-        continent: &'static str,
-        h3_cell: String,
-        distance_m: u32,
-        geoname_id: u32,
+    /// Its texts become Python objects only when somebody asks.
+    #[pyclass(frozen)]
+    struct Place(places::Place);
+
+    #[pymethods]
+    impl Place {
+        #[getter]
+        fn city(&self) -> &'static str {
+            self.0.city
+        }
+
+        #[getter]
+        fn country(&self) -> &'static str {
+            self.0.country
+        }
+
+        #[getter]
+        fn continent(&self) -> &'static str {
+            self.0.continent
+        }
+
+        #[getter]
+        fn h3_cell(&self) -> String {
+            self.0.h3_cell.to_string()
+        }
+
+        #[getter]
+        fn distance_m(&self) -> u32 {
+            self.0.distance_m
+        }
+
+        #[getter]
+        fn geoname_id(&self) -> u32 {
+            self.0.geoname_id
+        }
     }
 
     #[pyfunction]
@@ -185,6 +215,7 @@ pub mod federation_dag {
         let found: Vec<_> = py.detach(|| {
             positions
                 .par_iter()
+                .with_min_len(PLACES_A_TASK)
                 .map(|&(latitude_e7, longitude_e7)| places::locate(Position { latitude_e7, longitude_e7 }))
                 .collect()
         });
@@ -192,16 +223,8 @@ pub mod federation_dag {
             .into_iter()
             .enumerate()
             .map(|(index, place)| {
-                let place = place.map_err(|field| {
+                place.map(Place).map_err(|field| {
                     PyValueError::new_err(format!("positions[{index}].{field} is out of range"))
-                })?;
-                Ok(Place {
-                    city: place.city,
-                    country: place.country,
-                    continent: place.continent,
-                    h3_cell: place.h3_cell,
-                    distance_m: place.distance_m,
-                    geoname_id: place.geoname_id,
                 })
             })
             .collect()
