@@ -9,6 +9,7 @@ import msgspec
 import federation_dag
 import flag_rust
 from dpos.delegates import Delegates
+from dpos.misconduct import record_double_votes
 from federation.batch import Batch, Item, rejected
 from federation.transaction import header_signing_bytes
 
@@ -57,6 +58,7 @@ def collect_votes(batch: Batch, delegates: Delegates, electorate: Electorate) ->
     items = _layered(items)
     answers = electorate.ask(headers, _quorum_of(headers, delegates)) if headers else []
     tallies = _tallied(items, answers, delegates)
+    record_double_votes(tallies.values(), batch.batch_id)
     locked = _locked_stake(answers, delegates)
     voted = [_voted(item, tallies, answers) for item in items]
     return msgspec.structs.replace(

@@ -8,8 +8,10 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use aws_lc_rs::rand as random;
 use aws_lc_rs::signature::{ED25519, ML_DSA_65, ParsedPublicKey, UnparsedPublicKey, VerificationAlgorithm};
 use ed25519_zebra::{Signature, VerificationKey, VerificationKeyBytes, batch};
-use rust_core::{canonical, dependencies};
+use rust_core::canonical;
+use rust_core::dependencies::{ObjectDeps, ObjectSets};
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::hint::black_box;
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
@@ -154,13 +156,18 @@ fn ml_dsa_65_key_kept(all: Vec<Signed>) -> Work {
     Box::new(move || all.iter().all(|one| key.verify_sig(&one.message, &one.signature).is_ok()))
 }
 
-/// The frames are the reads and the writes of each transaction, ids of 32 bytes one after another.
+/// The frames are the reads and the writes of each transaction, ids of 32 bytes one after another;
+/// gathering them counts too.
 fn resolve(frames: &[Vec<u8>]) -> Work {
     let ids = |frame: &[u8]| frame.as_chunks::<32>().0.to_vec();
-    let sets: Vec<_> = frames.chunks_exact(2).map(|pair| (ids(&pair[0]), ids(&pair[1]))).collect();
+    let items: Vec<_> = frames.chunks_exact(2).map(|pair| (ids(&pair[0]), ids(&pair[1]))).collect();
     Box::new(move || {
-        let layers = dependencies::layers(sets.iter().map(|(reads, writes)| (reads.iter(), writes.iter())));
-        !dependencies::grouped(&layers).is_empty()
+        let mut sets = ObjectSets::with_capacity(items.len());
+        for (reads, writes) in &items {
+            let Ok::<(), Infallible>(()) =
+                sets.push(reads.iter().copied().map(Ok), writes.iter().copied().map(Ok));
+        }
+        !ObjectDeps::resolve(sets).grouped().is_empty()
     })
 }
 

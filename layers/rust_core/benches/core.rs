@@ -7,10 +7,12 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use ed25519_zebra::{SigningKey, VerificationKey};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rust_core::dependencies::{ObjectDeps, ObjectSets};
 use rust_core::places::{LATITUDE_E7_MAX, LONGITUDE_E7_MAX, Position};
 use rust_core::signatures::{Algorithm, Signed, batch_verify};
 use rust_core::votes::{Delegate, Vote, vote_message};
-use rust_core::{canonical, certificates, dependencies, places, sealing, votes};
+use rust_core::{canonical, certificates, places, sealing, votes};
+use std::convert::Infallible;
 use std::hint::black_box;
 
 const SEED: u64 = 4;
@@ -81,12 +83,19 @@ fn of_dependencies(criterion: &mut Criterion) {
         let count = chance.random_range(1..=2);
         (0..count).map(|_| objects[chance.random_range(0..objects.len())]).collect()
     };
-    let sets: Vec<_> = (0..TRANSACTIONS).map(|_| (some(), some())).collect();
+    let mut sets = ObjectSets::with_capacity(TRANSACTIONS);
+    for _ in 0..TRANSACTIONS {
+        let (reads, writes) = (some(), some());
+        let Ok::<(), Infallible>(()) = sets.push(reads.into_iter().map(Ok), writes.into_iter().map(Ok));
+    }
     let mut group = criterion.benchmark_group("dependencies");
     group.throughput(Throughput::Elements(TRANSACTIONS as u64)).sample_size(20);
-    group.bench_function("layers, 100000 of 2 to 4 ids", |bencher| {
-        bencher
-            .iter(|| dependencies::layers(sets.iter().map(|(reads, writes)| (reads.iter(), writes.iter()))));
+    group.bench_function("ObjectDeps::resolve, 100000 of 2 to 4 ids", |bencher| {
+        bencher.iter_batched(|| sets.clone(), ObjectDeps::resolve, BatchSize::LargeInput);
+    });
+    let deps = ObjectDeps::resolve(sets.clone());
+    group.bench_function("ObjectDeps::conflicts, the last of 100000", |bencher| {
+        bencher.iter(|| deps.conflicts(black_box(TRANSACTIONS - 1)));
     });
     group.finish();
 }

@@ -8,6 +8,7 @@
 pub mod canonical;
 pub mod certificates;
 pub mod dependencies;
+mod ed25519_batch;
 pub mod flags;
 pub mod places;
 pub mod sealing;

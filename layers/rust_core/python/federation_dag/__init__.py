@@ -7,13 +7,18 @@ Examples
 >>> import federation_dag
 >>> federation_dag.canonicalize(b'{"b": 1, "a": "x"}')
 b'{"a":"x","b":1}'
->>> federation_dag.resolve_object_deps([([], [b"o" * 32]), ([b"o" * 32], [])])
+>>> deps = federation_dag.resolve_object_deps([([], [b"o" * 32]), ([b"o" * 32], [])])
+>>> list(deps)
 [[0], [1]]
+>>> deps.conflicts(1) == [(0, b"o" * 32)]
+True
 """
 
 from rust_core._native import federation_dag as _native
 
 CanonicalError = _native.CanonicalError
+DoubleVote = _native.DoubleVote
+ObjectDeps = _native.ObjectDeps
 Place = _native.Place
 Tally = _native.Tally
 account_id = _native.account_id
@@ -29,6 +34,8 @@ vote_message = _native.vote_message
 
 __all__ = [
     "CanonicalError",
+    "DoubleVote",
+    "ObjectDeps",
     "Place",
     "Tally",
     "account_id",

@@ -1,7 +1,10 @@
-from typing import final
+from collections.abc import Iterator
+from typing import ClassVar, final
 
 __all__ = [
     "CanonicalError",
+    "DoubleVote",
+    "ObjectDeps",
     "Place",
     "Tally",
     "account_id",
@@ -63,14 +66,55 @@ def batch_verify(items: list[tuple[str, bytes, bytes, bytes]]) -> list[bool]:
         context), mixed as they come; any other name does not verify.
     """
 
-def resolve_object_deps(items: list[tuple[list[bytes], list[bytes]]]) -> list[list[int]]:
+@final
+class ObjectDeps:
+    """Layers of a batch: a sequence of lists of indices, equal to such a list of lists."""
+
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    def __len__(self) -> int: ...
+    def __getitem__(self, layer: int, /) -> list[int]: ...
+    def __iter__(self) -> Iterator[list[int]]: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def conflicts(self, index: int) -> list[tuple[int, bytes]]:
+        """Why a transaction is in its layer: (earlier index, object id), latest first.
+
+        For what it reads that is the last writer; for what it writes also each reader since.
+
+        Raises
+        ------
+        IndexError
+            There is no such transaction.
+        """
+
+def resolve_object_deps(items: list[tuple[list[bytes], list[bytes]]]) -> ObjectDeps:
     """Layers of indices that may run in parallel, from each item's (reads, writes), ids of 32 bytes.
 
     Conflicting writers keep their order in the batch; equal input gives equal layers.
+
+    Raises
+    ------
+    ValueError
+        Names the id that is not 32 bytes.
     """
 
 def vote_message(epoch: int, transaction_id: bytes, sender: bytes, nonce: int) -> bytes:
     """What a delegate signs: `love-vote-v1\\0`, epoch, id (32), sender (32), nonce; 64-bit big-endian."""
+
+@final
+class DoubleVote:
+    """Two votes of one delegate for one (sender, nonce); both signatures verify."""
+
+    @property
+    def delegate_id(self) -> str: ...
+    @property
+    def sender(self) -> bytes: ...
+    @property
+    def nonce(self) -> int: ...
+    @property
+    def transaction_ids(self) -> tuple[bytes, bytes]: ...
+    @property
+    def signatures(self) -> tuple[bytes, bytes]:
+        """Of the votes for these transactions, in their order."""
 
 @final
 class Tally:
@@ -87,7 +131,10 @@ class Tally:
     def voters(self) -> list[str]: ...
     @property
     def refused(self) -> list[str]:
-        """Delegates whose vote is unknown or badly signed and counts for nothing."""
+        """Delegates whose vote counts for nothing: unknown, badly signed, or a double vote."""
+    @property
+    def double_votes(self) -> list[DoubleVote]:
+        """Proofs that a voter also voted for another transaction of this sender's nonce."""
 
 def dpos_parallel_collect(
     votes: list[tuple[str, bytes, bytes, int, bytes]],
@@ -95,6 +142,8 @@ def dpos_parallel_collect(
     epoch: int,
 ) -> list[Tally]:
     """Verify all votes and tally them by transaction, in order of first appearance.
+
+    A delegate that voted for two transactions of one nonce counts for neither.
 
     Parameters
     ----------

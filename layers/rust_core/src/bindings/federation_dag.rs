@@ -11,15 +11,19 @@ pub mod federation_dag {
     use super::CanonicalError as CanonicalErrorType;
     use crate::bindings::id32;
     use crate::canonical::{self, CanonicalError};
+    use crate::certificates;
+    use crate::dependencies::{self, ObjectId, ObjectSets};
     use crate::places::{self, Position};
     use crate::signatures::{self, Algorithm, Signed};
     use crate::votes::{self, Delegate, Vote};
-    use crate::{certificates, dependencies};
-    use pyo3::exceptions::PyValueError;
+    use pyo3::exceptions::{PyIndexError, PyValueError};
     use pyo3::prelude::*;
     use pyo3::pybacked::{PyBackedBytes, PyBackedStr};
-    use pyo3::types::PyBytes;
+    use pyo3::types::{PyBytes, PyIterator, PyList};
     use rayon::prelude::*;
+
+    /// Fewer positions than this are not worth waking another thread.
+    const PLACES_A_TASK: usize = 64;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -85,23 +89,81 @@ pub mod federation_dag {
         })
     }
 
+    /// A sequence of layers, which remembers why.
+    #[pyclass(frozen, sequence)]
+    struct ObjectDeps {
+        deps: dependencies::ObjectDeps,
+        groups: Vec<Vec<usize>>,
+    }
+
+    #[pymethods]
+    impl ObjectDeps {
+        fn __len__(&self) -> usize {
+            self.groups.len()
+        }
+
+        fn __getitem__(&self, layer: isize) -> PyResult<&[usize]> {
+            let at = if layer < 0 { layer + self.groups.len() as isize } else { layer };
+            usize::try_from(at)
+                .ok()
+                .and_then(|at| self.groups.get(at))
+                .map(Vec::as_slice)
+                .ok_or_else(|| PyIndexError::new_err(format!("there is no layer {layer}")))
+        }
+
+        fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+            (&self.groups).into_pyobject(py)?.try_iter()
+        }
+
+        fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
+            match other.cast::<ObjectDeps>() {
+                Ok(other) => self.groups == other.get().groups,
+                Err(_) => other.extract::<Vec<Vec<usize>>>().is_ok_and(|other| self.groups == other),
+            }
+        }
+
+        fn __repr__(&self) -> String {
+            format!("ObjectDeps({:?})", self.groups)
+        }
+
+        fn conflicts<'py>(
+            &self,
+            py: Python<'py>,
+            index: usize,
+        ) -> PyResult<Vec<(usize, Bound<'py, PyBytes>)>> {
+            let edges = py
+                .detach(|| self.deps.conflicts(index))
+                .ok_or_else(|| PyIndexError::new_err(format!("there is no transaction {index}")))?;
+            Ok(edges.iter().map(|edge| (edge.before, PyBytes::new(py, &edge.object))).collect())
+        }
+    }
+
     #[pyfunction]
-    fn resolve_object_deps(
-        py: Python<'_>,
-        items: Vec<(Vec<PyBackedBytes>, Vec<PyBackedBytes>)>,
-    ) -> PyResult<Vec<Vec<usize>>> {
-        let ids = |ids: &[PyBackedBytes]| {
-            ids.iter().map(|id| id32("an object id", id)).collect::<PyResult<Vec<_>>>()
-        };
-        let sets = items
-            .iter()
-            .map(|(reads, writes)| Ok((ids(reads)?, ids(writes)?)))
-            .collect::<PyResult<Vec<_>>>()?;
+    fn resolve_object_deps(py: Python<'_>, items: &Bound<'_, PyAny>) -> PyResult<ObjectDeps> {
+        let items = items.cast::<PyList>()?;
+        let mut sets = ObjectSets::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let (reads, writes): (Bound<'_, PyList>, Bound<'_, PyList>) = item.extract()?;
+            sets.push(object_ids(&reads, index, "reads"), object_ids(&writes, index, "writes"))?;
+        }
         Ok(py.detach(|| {
-            let layers =
-                dependencies::layers(sets.iter().map(|(reads, writes)| (reads.iter(), writes.iter())));
-            dependencies::grouped(&layers)
+            let deps = dependencies::ObjectDeps::resolve(sets);
+            ObjectDeps { groups: deps.grouped(), deps }
         }))
+    }
+
+    fn object_ids<'a>(
+        ids: &'a Bound<'_, PyList>,
+        index: usize,
+        set: &'a str,
+    ) -> impl Iterator<Item = PyResult<ObjectId>> + 'a {
+        ids.iter().enumerate().map(move |(at, id)| {
+            let id = id.cast::<PyBytes>()?.as_bytes();
+            id.try_into().map_err(|_| {
+                let rule = format!("items[{index}].{set}[{at}] is 32 bytes, not {}", id.len());
+                PyValueError::new_err(rule)
+            })
+        })
     }
 
     #[pyfunction]
@@ -124,6 +186,31 @@ pub mod federation_dag {
         stake: u128,
         voters: Vec<String>,
         refused: Vec<String>,
+        double_votes: Vec<Py<DoubleVote>>,
+    }
+
+    #[pyclass(frozen, get_all)]
+    struct DoubleVote {
+        delegate_id: String,
+        sender: Py<PyBytes>,
+        nonce: u64,
+        transaction_ids: (Py<PyBytes>, Py<PyBytes>),
+        signatures: (Py<PyBytes>, Py<PyBytes>),
+    }
+
+    impl DoubleVote {
+        fn new(py: Python<'_>, proof: &votes::DoubleVote) -> PyResult<Py<Self>> {
+            let bytes = |bytes: &[u8]| PyBytes::new(py, bytes).unbind();
+            let [(one, one_signature), (other, other_signature)] = &proof.votes;
+            let found = Self {
+                delegate_id: proof.delegate_id.clone(),
+                sender: bytes(&proof.sender),
+                nonce: proof.nonce,
+                transaction_ids: (bytes(one), bytes(other)),
+                signatures: (bytes(one_signature), bytes(other_signature)),
+            };
+            Py::new(py, found)
+        }
     }
 
     type PyVote = (PyBackedStr, PyBackedBytes, PyBackedBytes, u64, PyBackedBytes);
@@ -158,26 +245,57 @@ pub mod federation_dag {
             })
             .collect();
         let tallies = py.detach(|| votes::collect(&cast, &registry, epoch));
-        Ok(tallies
+        tallies
             .into_iter()
-            .map(|tally| Tally {
-                transaction_id: PyBytes::new(py, &tally.transaction_id).unbind(),
-                r#final: tally.is_final,
-                stake: tally.stake,
-                voters: tally.voters,
-                refused: tally.refused,
+            .map(|tally| {
+                let proofs = tally.double_votes.iter().map(|proof| DoubleVote::new(py, proof));
+                Ok(Tally {
+                    transaction_id: PyBytes::new(py, &tally.transaction_id).unbind(),
+                    double_votes: proofs.collect::<PyResult<_>>()?,
+                    r#final: tally.is_final,
+                    stake: tally.stake,
+                    voters: tally.voters,
+                    refused: tally.refused,
+                })
             })
-            .collect())
+            .collect()
     }
 
-    #[pyclass(frozen, get_all)]
-    struct Place {
-        city: &'static str,
-        country: &'static str,
-        continent: &'static str,
-        h3_cell: String,
-        distance_m: u32,
-        geoname_id: u32,
+    /// Its texts become Python objects only when somebody asks.
+    #[pyclass(frozen)]
+    struct Place(places::Place);
+
+    #[pymethods]
+    impl Place {
+        #[getter]
+        fn city(&self) -> &'static str {
+            self.0.city
+        }
+
+        #[getter]
+        fn country(&self) -> &'static str {
+            self.0.country
+        }
+
+        #[getter]
+        fn continent(&self) -> &'static str {
+            self.0.continent
+        }
+
+        #[getter]
+        fn h3_cell(&self) -> String {
+            self.0.h3_cell.to_string()
+        }
+
+        #[getter]
+        fn distance_m(&self) -> u32 {
+            self.0.distance_m
+        }
+
+        #[getter]
+        fn geoname_id(&self) -> u32 {
+            self.0.geoname_id
+        }
     }
 
     #[pyfunction]
@@ -185,6 +303,7 @@ pub mod federation_dag {
         let found: Vec<_> = py.detach(|| {
             positions
                 .par_iter()
+                .with_min_len(PLACES_A_TASK)
                 .map(|&(latitude_e7, longitude_e7)| places::locate(Position { latitude_e7, longitude_e7 }))
                 .collect()
         });
@@ -192,16 +311,8 @@ pub mod federation_dag {
             .into_iter()
             .enumerate()
             .map(|(index, place)| {
-                let place = place.map_err(|field| {
+                place.map(Place).map_err(|field| {
                     PyValueError::new_err(format!("positions[{index}].{field} is out of range"))
-                })?;
-                Ok(Place {
-                    city: place.city,
-                    country: place.country,
-                    continent: place.continent,
-                    h3_cell: place.h3_cell,
-                    distance_m: place.distance_m,
-                    geoname_id: place.geoname_id,
                 })
             })
             .collect()
