@@ -24,7 +24,7 @@ from peer import Peer
 from plot import draw
 from rich.table import Table
 from surroundings import machine, versions
-from verdicts import LIMITS, figures
+from verdicts import LIMITS, figures, speed_ups
 
 from lovectl import show
 
@@ -111,6 +111,12 @@ def bench(program: str, rounds_max: int) -> dict[str, Any]:
                 "holds": limit.holds(results[name]),
             }
             for name, limit in LIMITS.items()
+        },
+        "all_cores": {
+            "threads": os.cpu_count(),
+            "times_as_fast_as_one": {
+                name: _rounded(one) for name, one in speed_ups(measured).items()
+            },
         },
         "beside": _beside(measured),
         "import_ms": {

@@ -69,6 +69,8 @@ SERDE_JCS: Final = "serde_jcs"
 CLEAN: Final = "rust_core, the same batch without bad ones"
 NEAR: Final = "rust_core, from Python, near cities"
 SPHERE: Final = "rust_core, from Python, anywhere on the globe"
+NEAR_ALL_CORES: Final = "rust_core, from Python, near cities, all cores"
+SPHERE_ALL_CORES: Final = "rust_core, from Python, anywhere on the globe, all cores"
 COLD: Final = "rust_core, from Python, seen for the first time"
 WARM: Final = "rust_core, from Python, seen before"
 RAW_SIGNATURE: Final = "aws-lc-rs, the ML-DSA-65 signature alone"
@@ -155,10 +157,8 @@ CONTESTS: Final = (
         "position",
         Entry(NEAR, PYTHON, "locate", NEAR_CITIES, POSITIONS),
         Entry(SPHERE, PYTHON, "locate", ON_THE_SPHERE, POSITIONS),
-        Entry("near cities, all cores", PYTHON_ALL_CORES, "locate", NEAR_CITIES, POSITIONS),
-        Entry(
-            "anywhere on the globe, all cores", PYTHON_ALL_CORES, "locate", ON_THE_SPHERE, POSITIONS
-        ),
+        Entry(NEAR_ALL_CORES, PYTHON_ALL_CORES, "locate", NEAR_CITIES, POSITIONS),
+        Entry(SPHERE_ALL_CORES, PYTHON_ALL_CORES, "locate", ON_THE_SPHERE, POSITIONS),
     ),
     _contest(
         CANONICAL,

@@ -96,3 +96,17 @@ def figures(measured: Measured, imports: tuple[Spread, Spread], pick: Pick) -> d
         "certificate_warm_us": us(named.AUTHORITY, named.WARM),
         "canonicalize_vs_serde_jcs": ratio(named.CANONICAL, named.SERDE_JCS, named.OURS_IN_RUST),
     }
+
+
+def speed_ups(measured: Measured) -> dict[str, float]:
+    """How many times as fast all cores are as one thread."""
+    pairs = {
+        "batch_verify_ed25519": (named.ED25519, named.OURS, named.OURS_ALL_CORES),
+        "batch_verify_ml_dsa_65": (named.ML_DSA, named.OURS, named.OURS_ALL_CORES),
+        "dpos_parallel_collect": (named.VOTING, named.COLLECT, named.COLLECT_ALL_CORES),
+        "locate": (named.PLACES, named.NEAR, named.NEAR_ALL_CORES),
+    }
+    return {
+        name: measured[contest][one].min_us / measured[contest][all_cores].min_us
+        for name, (contest, one, all_cores) in pairs.items()
+    }
