@@ -58,6 +58,13 @@ $(ASL_VALIDATOR): package-lock.json
 bench: setup ## each stage and the whole way, beside a same-shaped no-op state machine
 	$(RUN) python benchmarks/pipeline.py
 
+.PHONY: bench-core
+bench-core: setup ## each function of the Rust core beside raw crates and Python's libraries
+	$(UV) sync --frozen --inexact --group bench --compile-bytecode --quiet
+	cargo build --release --locked --manifest-path layers/rust_core/Cargo.toml --bench beside \
+	  --message-format=json-render-diagnostics > $(CACHE)/beside.json
+	$(RUN) python benchmarks/core $(CACHE)/beside.json $(BENCH_CORE)
+
 .PHONY: simulate
 simulate: setup ## the three outages: atlas, atlas and DynamoDB, everything
 	for scenario in atlas-down atlas-and-dynamodb-down all-down-then-back; do \
