@@ -91,13 +91,22 @@ struct City {
     geoname_id: u32,
 }
 
-/// A kd-tree without pointers: the median of each range is its root, the widest axis divides;
-/// ranges of at most `LEAF` are scanned.
+/// A balanced kd-tree: halves at the widest axis, down to ranges of at most `LEAF` points.
+///
+/// The dividers lie in an array of their own, as a binary heap does, so that the upper levels stay
+/// in the nearest cache.
 struct Gazetteer {
+    dividers: Vec<Divider>,
     points: Vec<Point>,
-    /// The dividing axis of the root in the same place.
-    axes: Vec<u8>,
     cities: Vec<City>,
+}
+
+/// Where the halves of a range end: oceans between them are part of neither.
+#[derive(Default, Clone, Copy)]
+struct Divider {
+    axis: usize,
+    lower_max: f64,
+    upper_min: f64,
 }
 
 /// What a search knows: where to, and the best so far.
@@ -116,40 +125,39 @@ impl Gazetteer {
             .collect();
         let mut rows: Vec<(Point, City)> = CITIES.lines().filter_map(|line| row(line, &countries)).collect();
         assert!(!rows.is_empty(), "the embedded gazetteer is empty");
-        let mut axes = vec![0; rows.len()];
-        arrange(&mut rows, &mut axes);
+        let mut dividers = Vec::new();
+        arrange(&mut rows, 0, &mut dividers);
         let (points, cities) = rows.into_iter().unzip();
-        Self { points, axes, cities }
+        Self { dividers, points, cities }
     }
 
     fn nearest(&self, wanted: Point) -> (&City, f64) {
         let mut search = Search { wanted, best: 0, squared: f64::INFINITY };
-        self.descend(0, self.points.len(), [0.0; 3], &mut search);
+        self.descend(0, 0, self.points.len(), [0.0; 3], &mut search);
         (&self.cities[search.best], arc_m(search.squared))
     }
 
     /// Search a range; `outside` is how far the wanted point lies from the range's box, by axis.
-    fn descend(&self, start: usize, end: usize, outside: Point, search: &mut Search) {
+    fn descend(&self, node: usize, start: usize, end: usize, outside: Point, search: &mut Search) {
         if end - start <= LEAF {
             for (offset, point) in self.points[start..end].iter().enumerate() {
                 search.offer(start + offset, point);
             }
             return;
         }
+        let Divider { axis, lower_max, upper_min } = self.dividers[node];
         let middle = start + (end - start) / 2;
-        let axis = usize::from(self.axes[middle]);
-        let offset = search.wanted[axis] - self.points[middle][axis];
-        let (near, far) = if offset < 0.0 {
-            ((start, middle), (middle + 1, end))
-        } else {
-            ((middle + 1, end), (start, middle))
-        };
-        self.descend(near.0, near.1, outside, search);
-        search.offer(middle, &self.points[middle]);
-        let mut beyond = outside;
-        beyond[axis] = offset;
-        if squared(beyond) < search.squared {
-            self.descend(far.0, far.1, beyond, search);
+        let wanted = search.wanted[axis];
+        let (above_lower, below_upper) = (wanted - lower_max, upper_min - wanted);
+        let lower = (2 * node + 1, start, middle, above_lower);
+        let upper = (2 * node + 2, middle, end, below_upper);
+        for (node, start, end, gap) in if above_lower < below_upper { [lower, upper] } else { [upper, lower] }
+        {
+            let mut outside = outside;
+            outside[axis] = outside[axis].max(gap);
+            if squared(outside) < search.squared {
+                self.descend(node, start, end, outside, search);
+            }
         }
     }
 }
@@ -163,28 +171,34 @@ impl Search {
     }
 }
 
-fn arrange(rows: &mut [(Point, City)], axes: &mut [u8]) {
+fn arrange(rows: &mut [(Point, City)], node: usize, dividers: &mut Vec<Divider>) {
     if rows.len() <= LEAF {
         return;
     }
-    let middle = rows.len() / 2;
     let axis = widest(rows);
+    let middle = rows.len() / 2;
     rows.select_nth_unstable_by(middle, |left, right| left.0[axis].total_cmp(&right.0[axis]));
-    axes[middle] = axis as u8;
-    let (before, after) = rows.split_at_mut(middle);
-    let (axes_before, axes_after) = axes.split_at_mut(middle);
-    arrange(before, axes_before);
-    arrange(&mut after[1..], &mut axes_after[1..]);
+    let (lower, upper) = rows.split_at_mut(middle);
+    if dividers.len() <= node {
+        dividers.resize(node + 1, Divider::default());
+    }
+    dividers[node] = Divider { axis, lower_max: extent(lower, axis).1, upper_min: extent(upper, axis).0 };
+    arrange(lower, 2 * node + 1, dividers);
+    arrange(upper, 2 * node + 2, dividers);
 }
 
 fn widest(rows: &[(Point, City)]) -> usize {
-    let width = |axis: usize| {
-        let (low, high) = rows.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), row| {
-            (low.min(row.0[axis]), high.max(row.0[axis]))
-        });
+    let width = |axis| {
+        let (low, high) = extent(rows, axis);
         high - low
     };
     (1..3).fold(0, |best, axis| if width(axis) > width(best) { axis } else { best })
+}
+
+fn extent(rows: &[(Point, City)], axis: usize) -> (f64, f64) {
+    rows.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), row| {
+        (low.min(row.0[axis]), high.max(row.0[axis]))
+    })
 }
 
 fn row(line: &'static str, countries: &AHashMap<&str, &'static str>) -> Option<(Point, City)> {
