@@ -128,7 +128,7 @@ def _transaction(account: Account, nonce: int) -> tuple[Account, dict[str, Any]]
 
 
 def _signed(account: Account, document: dict[str, Any]) -> tuple[bytes, bytes, bytes]:
-    message = federation_dag.signing_bytes(json.dumps(document).encode())
+    message = federation_dag.name_transaction(json.dumps(document).encode()).signing_bytes
     public_key = account.private_key.public_key().public_bytes_raw()
     return public_key, message, account.private_key.sign(message)
 

@@ -13,6 +13,7 @@ pub mod flags;
 pub mod places;
 pub mod sealing;
 pub mod signatures;
+pub mod verified;
 pub mod votes;
 
 mod bindings;

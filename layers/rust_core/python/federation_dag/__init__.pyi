@@ -4,18 +4,21 @@ from typing import ClassVar, final
 __all__ = [
     "CanonicalError",
     "DoubleVote",
+    "NamedTransaction",
     "ObjectDeps",
     "Place",
     "Tally",
+    "VerifiedBatch",
+    "VerifiedHeader",
     "account_id",
     "batch_verify",
     "canonicalize",
     "distance_m",
     "dpos_parallel_collect",
     "locate",
+    "name_transaction",
     "resolve_object_deps",
-    "signing_bytes",
-    "transaction_id",
+    "verify_headers",
     "vote_message",
 ]
 
@@ -41,11 +44,31 @@ def canonicalize(document: bytes) -> bytes:
     CanonicalError
     """
 
-def transaction_id(document: bytes) -> bytes:
-    """SHA-256 (32 bytes) over the canonical form of everything but the top-level `signature`."""
+@final
+class NamedTransaction:
+    """A transaction's names, all out of one parse."""
 
-def signing_bytes(document: bytes) -> bytes:
-    """What the sender signs: canonical form without `content` and `signature`, with `transaction_id`."""
+    @property
+    def canonical(self) -> bytes:
+        """The whole document."""
+    @property
+    def transaction_id(self) -> bytes:
+        """SHA-256 (32 bytes) over the canonical form of everything but the top-level `signature`."""
+    @property
+    def signing_bytes(self) -> bytes:
+        """What the sender signs: canonical, without `content` and `signature`, with `transaction_id`."""
+    @property
+    def content(self) -> bytes | None:
+        """The canonical form of `content`."""
+
+def name_transaction(document: bytes) -> NamedTransaction:
+    """Name a transaction.
+
+    Raises
+    ------
+    CanonicalError
+        It is not strict I-JSON, or not an object.
+    """
 
 def account_id(algorithm: str, public_key: bytes) -> bytes:
     """SHA-256 (32 bytes) of the key's SubjectPublicKeyInfo (DER).
@@ -64,6 +87,48 @@ def batch_verify(items: list[tuple[str, bytes, bytes, bytes]]) -> list[bool]:
     items : list of (algorithm, public_key, message, signature)
         Algorithms Ed25519 (RFC 8032, ZIP-215), ML-DSA-44 and ML-DSA-65 (FIPS 204, pure, empty
         context), mixed as they come; any other name does not verify.
+    """
+
+@final
+class VerifiedHeader:
+    """A well-formed header, signed by the key whose account is its sender."""
+
+    @property
+    def transaction_id(self) -> bytes: ...
+    @property
+    def sender(self) -> bytes: ...
+    @property
+    def nonce(self) -> int: ...
+    @property
+    def signing_bytes(self) -> bytes:
+        """The header's canonical JSON."""
+
+@final
+class VerifiedBatch:
+    """What was found out about each header; comes only out of `verify_headers`.
+
+    A sequence of `VerifiedHeader`, `None` where a header was refused.
+    """
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> VerifiedHeader | None: ...
+    def __iter__(self) -> Iterator[VerifiedHeader | None]: ...
+    @property
+    def reasons(self) -> list[str | None]:
+        """`malformed`, `bad_signature`, `not_the_sender`, or `None` for a verified header."""
+    @property
+    def deps(self) -> ObjectDeps:
+        """The layers; what was refused reads and writes nothing."""
+    def places(self) -> list[Place | None]:
+        """Proof of Place of the verified headers whose position is on the globe."""
+
+def verify_headers(headers: list[tuple[str, bytes, bytes, bytes]]) -> VerifiedBatch:
+    """Parse, verify and order signed headers in one pass; never raises for a bad one.
+
+    Parameters
+    ----------
+    headers : list of (algorithm, public_key, header, signature)
+        `header` is JSON; the signature is over its canonical form.
     """
 
 @final

@@ -15,6 +15,7 @@ pub mod federation_dag {
     use crate::dependencies::{self, ObjectId, ObjectSets};
     use crate::places::{self, Position};
     use crate::signatures::{self, Algorithm, Signed};
+    use crate::verified::{self, SignedHeader};
     use crate::votes::{self, Delegate, Vote};
     use pyo3::exceptions::{PyIndexError, PyValueError};
     use pyo3::prelude::*;
@@ -46,18 +47,24 @@ pub mod federation_dag {
         Ok(PyBytes::new(py, &bytes))
     }
 
-    #[pyfunction]
-    fn transaction_id<'py>(py: Python<'py>, document: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-        let id =
-            py.detach(|| canonical::transaction_id(document)).map_err(|error| not_canonical(py, error))?;
-        Ok(PyBytes::new(py, &id))
+    #[pyclass(frozen, get_all)]
+    struct NamedTransaction {
+        canonical: Py<PyBytes>,
+        transaction_id: Py<PyBytes>,
+        signing_bytes: Py<PyBytes>,
+        content: Option<Py<PyBytes>>,
     }
 
     #[pyfunction]
-    fn signing_bytes<'py>(py: Python<'py>, document: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
-        let bytes =
-            py.detach(|| canonical::signing_bytes(document)).map_err(|error| not_canonical(py, error))?;
-        Ok(PyBytes::new(py, &bytes))
+    fn name_transaction(py: Python<'_>, document: &[u8]) -> PyResult<NamedTransaction> {
+        let named = py.detach(|| canonical::name(document)).map_err(|error| not_canonical(py, error))?;
+        let bytes = |bytes: &[u8]| PyBytes::new(py, bytes).unbind();
+        Ok(NamedTransaction {
+            canonical: bytes(&named.canonical),
+            transaction_id: bytes(&named.transaction_id),
+            signing_bytes: bytes(&named.signing_bytes),
+            content: named.content.as_deref().map(bytes),
+        })
     }
 
     #[pyfunction]
@@ -70,11 +77,11 @@ pub mod federation_dag {
         })
     }
 
+    /// Algorithm, public key, message, signature.
+    type PySigned = (PyBackedStr, PyBackedBytes, PyBackedBytes, PyBackedBytes);
+
     #[pyfunction]
-    fn batch_verify(
-        py: Python<'_>,
-        items: Vec<(PyBackedStr, PyBackedBytes, PyBackedBytes, PyBackedBytes)>,
-    ) -> Vec<bool> {
+    fn batch_verify(py: Python<'_>, items: Vec<PySigned>) -> Vec<bool> {
         py.detach(|| {
             let signed: Vec<Signed<'_>> = items
                 .iter()
@@ -87,6 +94,81 @@ pub mod federation_dag {
                 .collect();
             signatures::batch_verify(&signed)
         })
+    }
+
+    #[pyclass(frozen, get_all)]
+    struct VerifiedHeader {
+        transaction_id: Py<PyBytes>,
+        sender: Py<PyBytes>,
+        nonce: u64,
+        signing_bytes: Py<PyBytes>,
+    }
+
+    impl VerifiedHeader {
+        fn of(py: Python<'_>, outcome: &Result<verified::VerifiedHeader, verified::Refusal>) -> Option<Self> {
+            let header = outcome.as_ref().ok()?;
+            let bytes = |bytes: &[u8]| PyBytes::new(py, bytes).unbind();
+            Some(Self {
+                transaction_id: bytes(&header.transaction_id),
+                sender: bytes(&header.sender),
+                nonce: header.nonce,
+                signing_bytes: bytes(&header.signing_bytes),
+            })
+        }
+    }
+
+    /// What `verify_headers` found out; nothing else makes one.
+    #[pyclass(frozen, sequence)]
+    struct VerifiedBatch(verified::VerifiedBatch);
+
+    #[pymethods]
+    impl VerifiedBatch {
+        fn __len__(&self) -> usize {
+            self.0.outcomes().len()
+        }
+
+        fn __getitem__(&self, py: Python<'_>, index: usize) -> PyResult<Option<VerifiedHeader>> {
+            let outcome = self.0.outcomes().get(index);
+            let outcome =
+                outcome.ok_or_else(|| PyIndexError::new_err(format!("there is no header {index}")))?;
+            Ok(VerifiedHeader::of(py, outcome))
+        }
+
+        fn __iter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyIterator>> {
+            let headers: Vec<_> =
+                self.0.outcomes().iter().map(|outcome| VerifiedHeader::of(py, outcome)).collect();
+            headers.into_pyobject(py)?.try_iter()
+        }
+
+        #[getter]
+        fn reasons(&self) -> Vec<Option<&'static str>> {
+            self.0.outcomes().iter().map(|outcome| Some(outcome.as_ref().err()?.code())).collect()
+        }
+
+        #[getter]
+        fn deps(&self) -> ObjectDeps {
+            ObjectDeps { groups: self.0.deps().grouped(), deps: self.0.deps().clone() }
+        }
+
+        fn places(&self, py: Python<'_>) -> Vec<Option<Place>> {
+            py.detach(|| self.0.places()).into_iter().map(|place| place.map(Place)).collect()
+        }
+    }
+
+    #[pyfunction]
+    fn verify_headers(py: Python<'_>, headers: Vec<PySigned>) -> VerifiedBatch {
+        VerifiedBatch(py.detach(|| {
+            let signed: Vec<SignedHeader<'_>> = headers
+                .iter()
+                .map(|(algorithm, public_key, header, signature)| SignedHeader {
+                    header,
+                    algorithm: Algorithm::named(algorithm),
+                    public_key,
+                    signature,
+                })
+                .collect();
+            verified::VerifiedBatch::verify(&signed)
+        }))
     }
 
     /// A sequence of layers, which remembers why.
