@@ -19,7 +19,9 @@ from lovectl.accounts import Issuer, make_account
 from lovectl.pki import FederationCa
 
 MODULES = (cert_rust, federation_dag, flag_rust)
-ORDINARY = (ValueError, TypeError, OverflowError)
+# Operators through which any object gets in.
+TAKES_ANYTHING = ("__getitem__", "__eq__", "__contains__")
+ORDINARY = (ValueError, TypeError, OverflowError, IndexError)
 
 CA = FederationCa.create()
 CERTIFICATE = make_account(
@@ -33,6 +35,10 @@ SIGNER_PUBLIC = SIGNER.public_key().public_bytes_raw()
 ID, OTHER_ID = b"\x01" * 32, b"\x02" * 32
 VOTE = SIGNER.sign(federation_dag.vote_message(3, ID, OTHER_ID, 7))
 DOCUMENT = b'{"amount":5,"content":{"note":"x"},"nonce":1,"signature":"s"}'
+OBJECTS = [([ID], [OTHER_ID]), ([OTHER_ID], [ID, ID])]
+DEPS = federation_dag.resolve_object_deps(OBJECTS)
+HEADER = ("Ed25519", SIGNER_PUBLIC, DOCUMENT, SIGNER.sign(DOCUMENT))
+BATCH = federation_dag.verify_headers([HEADER])
 
 # A good call of each public function and method; a new one fails the tests until it has one.
 GOOD_CALLS: dict[str, tuple[Any, ...]] = {
@@ -56,10 +62,15 @@ GOOD_CALLS: dict[str, tuple[Any, ...]] = {
         [("delegate", "Ed25519", SIGNER_PUBLIC, 10), ("other", "Ed25519", SIGNER_PUBLIC, 2**63)],
         3,
     ),
+    "federation_dag.ObjectDeps.__eq__": (DEPS, [[0], [1]]),
+    "federation_dag.ObjectDeps.__getitem__": (DEPS, 0),
+    "federation_dag.ObjectDeps.conflicts": (DEPS, 1),
+    "federation_dag.VerifiedBatch.__getitem__": (BATCH, 0),
+    "federation_dag.VerifiedBatch.places": (BATCH,),
     "federation_dag.locate": ([(0, 0), (900_000_000, -1_800_000_000)],),
-    "federation_dag.resolve_object_deps": ([([ID], [OTHER_ID]), ([OTHER_ID], [ID, ID])],),
-    "federation_dag.signing_bytes": (DOCUMENT,),
-    "federation_dag.transaction_id": (DOCUMENT,),
+    "federation_dag.resolve_object_deps": (OBJECTS,),
+    "federation_dag.name_transaction": (DOCUMENT,),
+    "federation_dag.verify_headers": ([HEADER] * 2,),
     "federation_dag.vote_message": (3, ID, OTHER_ID, 7),
     "flag_rust.check": (flag_rust.VERIFIED,),
     "flag_rust.from_names": (["verified", "placed"],),
@@ -81,7 +92,7 @@ def public_callables(module: ModuleType) -> Iterator[tuple[str, Callable[..., An
         if found.__new__ is not object.__new__:
             yield f"{module.__name__}.{name}", found
         for attribute, method in vars(found).items():
-            if callable(method) and not attribute.startswith("__"):
+            if callable(method) and (attribute in TAKES_ANYTHING or not attribute.startswith("__")):
                 yield f"{module.__name__}.{name}.{attribute}", method
 
 
@@ -175,7 +186,10 @@ def test_no_good_call_is_of_a_function_that_is_gone() -> None:
 def test_a_good_call_with_a_wrong_part_is_answered_or_an_ordinary_error(
     name: str, data: st.DataObject
 ) -> None:
-    answer_or_ordinary_error(name, data.draw(nearly(GOOD_CALLS[name] or (None,))), {})
+    arguments = [*(GOOD_CALLS[name] or (None,))]
+    at = data.draw(st.integers(0, len(arguments) - 1))
+    arguments[at] = data.draw(nearly(arguments[at]))
+    answer_or_ordinary_error(name, arguments, {})
 
 
 @pytest.mark.parametrize("name", sorted(CALLABLES))
@@ -183,6 +197,22 @@ def test_a_good_call_with_a_wrong_part_is_answered_or_an_ordinary_error(
 @given(st.lists(junk, max_size=6), st.dictionaries(st.text(max_size=8), junk, max_size=2))
 def test_junk_is_an_ordinary_error(name: str, arguments: list[Any], named: dict[str, Any]) -> None:
     answer_or_ordinary_error(name, arguments, named)
+
+
+@pytest.mark.parametrize("name", sorted(CALLABLES))
+def test_a_sequence_that_lies_about_its_length_is_not_believed(name: str) -> None:
+    for arguments in with_each_list_replaced(GOOD_CALLS[name], EndlessSequence()):
+        answer_or_ordinary_error(name, arguments, {})
+
+
+def with_each_list_replaced(good: Any, by: Any) -> Iterator[Any]:
+    """`good` as often as it holds a list or a tuple, with another one replaced each time."""
+    if isinstance(good, (list, tuple)):
+        for at, part in enumerate(good):
+            if isinstance(part, (list, tuple)):
+                yield type(good)([*good[:at], by, *good[at + 1 :]])
+            for changed in with_each_list_replaced(part, by):
+                yield type(good)([*good[:at], changed, *good[at + 1 :]])
 
 
 @pytest.mark.parametrize(

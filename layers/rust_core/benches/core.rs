@@ -166,7 +166,7 @@ fn of_canonical(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("canonical");
     group.throughput(Throughput::Bytes(document.len() as u64));
     group.bench_function("canonicalize", |bencher| bencher.iter(|| canonical::canonicalize(&document)));
-    group.bench_function("name: id and signing bytes", |bencher| bencher.iter(|| canonical::name(&document)));
+    group.bench_function("name", |bencher| bencher.iter(|| canonical::name(&document)));
     group.finish();
 }
 

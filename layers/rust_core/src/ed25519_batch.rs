@@ -8,11 +8,11 @@
 
 use ahash::AHashMap;
 use aws_lc_rs::digest::{self, SHA512};
+use aws_lc_rs::rand as random;
 use curve25519_dalek::constants::ED25519_BASEPOINT_POINT;
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
 use curve25519_dalek::traits::{IsIdentity, VartimeMultiscalarMul};
-use rand::RngExt;
 
 /// A failed batch is summed anew in groups of so many: about one bad signature each at 5 % bad.
 const GROUP: usize = 16;
@@ -74,11 +74,15 @@ impl<'a> Batch<'a> {
         Some(())
     }
 
-    /// The indices of the signatures that hold.
+    /// The indices of the signatures that hold; none if the system gives no random bytes.
     pub(crate) fn good(mut self) -> Vec<usize> {
-        let mut random = rand::rng();
-        for term in &mut self.terms {
-            term.z = Scalar::from(random.random::<u128>());
+        // aws-lc's randomness isn't repeated by a restored snapshot of the process.
+        let mut secrets = vec![0; 16 * self.terms.len()];
+        if random::fill(&mut secrets).is_err() {
+            return Vec::new();
+        }
+        for (term, secret) in self.terms.iter_mut().zip(secrets.as_chunks::<16>().0) {
+            term.z = Scalar::from(u128::from_le_bytes(*secret));
         }
         let mut good = Vec::with_capacity(self.terms.len());
         let whole = self.sum(&self.terms);

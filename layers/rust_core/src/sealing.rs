@@ -7,7 +7,6 @@
 //!
 //! Wrapped key: version (1) ‖ ephemeral X25519 key (32) ‖ sntrup761 ciphertext (1039) ‖ nonce (12) ‖
 //! encrypted content key and tag (48). Ciphertext: nonce (12) ‖ encrypted content ‖ tag (16).
-
 //!
 //! Secrets are wiped: each raw secret lives in one `Zeroizing` place and is not moved, AES keys live
 //! in aws-lc's memory, which it cleanses when freed. Beyond our reach are the seed that sntrup761

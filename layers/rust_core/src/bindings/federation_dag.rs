@@ -9,7 +9,7 @@ create_exception!(federation_dag, CanonicalError, PyValueError);
 #[pymodule]
 pub mod federation_dag {
     use super::CanonicalError as CanonicalErrorType;
-    use crate::bindings::id32;
+    use crate::bindings::{Items, id32};
     use crate::canonical::{self, CanonicalError};
     use crate::certificates;
     use crate::dependencies::{self, ObjectId, ObjectSets};
@@ -81,9 +81,10 @@ pub mod federation_dag {
     type PySigned = (PyBackedStr, PyBackedBytes, PyBackedBytes, PyBackedBytes);
 
     #[pyfunction]
-    fn batch_verify(py: Python<'_>, items: Vec<PySigned>) -> Vec<bool> {
+    fn batch_verify(py: Python<'_>, items: Items<PySigned>) -> Vec<bool> {
         py.detach(|| {
             let signed: Vec<Signed<'_>> = items
+                .0
                 .iter()
                 .map(|(algorithm, public_key, message, signature)| Signed {
                     algorithm: Algorithm::named(algorithm),
@@ -156,9 +157,10 @@ pub mod federation_dag {
     }
 
     #[pyfunction]
-    fn verify_headers(py: Python<'_>, headers: Vec<PySigned>) -> VerifiedBatch {
+    fn verify_headers(py: Python<'_>, headers: Items<PySigned>) -> VerifiedBatch {
         VerifiedBatch(py.detach(|| {
             let signed: Vec<SignedHeader<'_>> = headers
+                .0
                 .iter()
                 .map(|(algorithm, public_key, header, signature)| SignedHeader {
                     header,
@@ -200,7 +202,9 @@ pub mod federation_dag {
         fn __eq__(&self, other: &Bound<'_, PyAny>) -> bool {
             match other.cast::<ObjectDeps>() {
                 Ok(other) => self.groups == other.get().groups,
-                Err(_) => other.extract::<Vec<Vec<usize>>>().is_ok_and(|other| self.groups == other),
+                Err(_) => other
+                    .extract::<Items<Items<usize>>>()
+                    .is_ok_and(|other| self.groups.iter().eq(other.0.iter().map(|layer| &layer.0))),
             }
         }
 
@@ -301,11 +305,12 @@ pub mod federation_dag {
     #[pyfunction]
     fn dpos_parallel_collect(
         py: Python<'_>,
-        votes: Vec<PyVote>,
-        delegates: Vec<PyDelegate>,
+        votes: Items<PyVote>,
+        delegates: Items<PyDelegate>,
         epoch: u64,
     ) -> PyResult<Vec<Tally>> {
         let cast = votes
+            .0
             .iter()
             .map(|(delegate_id, transaction_id, sender, nonce, signature)| {
                 Ok(Vote {
@@ -318,6 +323,7 @@ pub mod federation_dag {
             })
             .collect::<PyResult<Vec<_>>>()?;
         let registry: Vec<Delegate> = delegates
+            .0
             .into_iter()
             .map(|(delegate_id, algorithm, public_key, stake)| Delegate {
                 delegate_id,
@@ -381,9 +387,10 @@ pub mod federation_dag {
     }
 
     #[pyfunction]
-    fn locate(py: Python<'_>, positions: Vec<(i64, i64)>) -> PyResult<Vec<Place>> {
+    fn locate(py: Python<'_>, positions: Items<(i64, i64)>) -> PyResult<Vec<Place>> {
         let found: Vec<_> = py.detach(|| {
             positions
+                .0
                 .par_iter()
                 .with_min_len(PLACES_A_TASK)
                 .map(|&(latitude_e7, longitude_e7)| places::locate(Position { latitude_e7, longitude_e7 }))
