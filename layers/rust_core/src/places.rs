@@ -22,7 +22,7 @@ pub const LATITUDE_E7_MAX: i64 = 900_000_000;
 pub const LONGITUDE_E7_MAX: i64 = 1_800_000_000;
 
 /// Points that are scanned rather than divided.
-const LEAF: usize = 8;
+const LEAF: usize = 16;
 
 const MIDDLE_EAST: [&str; 14] =
     ["AE", "BH", "IL", "IQ", "IR", "JO", "KW", "LB", "OM", "PS", "QA", "SA", "SY", "YE"];
@@ -93,20 +93,19 @@ struct City {
 
 /// A balanced kd-tree: halves at the widest axis, down to ranges of at most `LEAF` points.
 ///
-/// The dividers lie in an array of their own, as a binary heap does, so that the upper levels stay
-/// in the nearest cache.
+/// Each range has the box of its points, so that a search from the midst of an ocean looks into few
+/// coasts. The boxes lie in an array of their own, as a binary heap does, near in the caches.
 struct Gazetteer {
-    dividers: Vec<Divider>,
+    boxes: Vec<Bounds>,
     points: Vec<Point>,
     cities: Vec<City>,
 }
 
-/// Where the halves of a range end: oceans between them are part of neither.
-#[derive(Default, Clone, Copy)]
-struct Divider {
-    axis: usize,
-    lower_max: f64,
-    upper_min: f64,
+/// The box of some points: least and greatest coordinates.
+#[derive(Clone, Copy)]
+struct Bounds {
+    low: Point,
+    high: Point,
 }
 
 /// What a search knows: where to, and the best so far.
@@ -125,40 +124,64 @@ impl Gazetteer {
             .collect();
         let mut rows: Vec<(Point, City)> = CITIES.lines().filter_map(|line| row(line, &countries)).collect();
         assert!(!rows.is_empty(), "the embedded gazetteer is empty");
-        let mut dividers = Vec::new();
-        arrange(&mut rows, 0, &mut dividers);
+        let mut boxes = Vec::new();
+        arrange(&mut rows, 0, &mut boxes);
         let (points, cities) = rows.into_iter().unzip();
-        Self { dividers, points, cities }
+        Self { boxes, points, cities }
     }
 
     fn nearest(&self, wanted: Point) -> (&City, f64) {
         let mut search = Search { wanted, best: 0, squared: f64::INFINITY };
-        self.descend(0, 0, self.points.len(), [0.0; 3], &mut search);
+        self.descend(0, 0, self.points.len(), &mut search);
         (&self.cities[search.best], arc_m(search.squared))
     }
 
-    /// Search a range; `outside` is how far the wanted point lies from the range's box, by axis.
-    fn descend(&self, node: usize, start: usize, end: usize, outside: Point, search: &mut Search) {
+    fn descend(&self, node: usize, start: usize, end: usize, search: &mut Search) {
         if end - start <= LEAF {
             for (offset, point) in self.points[start..end].iter().enumerate() {
                 search.offer(start + offset, point);
             }
             return;
         }
-        let Divider { axis, lower_max, upper_min } = self.dividers[node];
         let middle = start + (end - start) / 2;
-        let wanted = search.wanted[axis];
-        let (above_lower, below_upper) = (wanted - lower_max, upper_min - wanted);
-        let lower = (2 * node + 1, start, middle, above_lower);
-        let upper = (2 * node + 2, middle, end, below_upper);
-        for (node, start, end, gap) in if above_lower < below_upper { [lower, upper] } else { [upper, lower] }
-        {
-            let mut outside = outside;
-            outside[axis] = outside[axis].max(gap);
-            if squared(outside) < search.squared {
-                self.descend(node, start, end, outside, search);
-            }
+        let (lower, upper) = (2 * node + 1, 2 * node + 2);
+        let to_lower = self.boxes[lower].squared_from(search.wanted);
+        let to_upper = self.boxes[upper].squared_from(search.wanted);
+        if to_lower < to_upper {
+            self.descend_if(to_lower, lower, start, middle, search);
+            self.descend_if(to_upper, upper, middle, end, search);
+        } else {
+            self.descend_if(to_upper, upper, middle, end, search);
+            self.descend_if(to_lower, lower, start, middle, search);
         }
+    }
+
+    fn descend_if(&self, squared: f64, node: usize, start: usize, end: usize, search: &mut Search) {
+        if squared < search.squared {
+            self.descend(node, start, end, search);
+        }
+    }
+}
+
+impl Bounds {
+    const EMPTY: Self = Self { low: [f64::INFINITY; 3], high: [f64::NEG_INFINITY; 3] };
+
+    fn of(rows: &[(Point, City)]) -> Self {
+        rows.iter().fold(Self::EMPTY, |bounds, (point, _)| Self {
+            low: std::array::from_fn(|axis| bounds.low[axis].min(point[axis])),
+            high: std::array::from_fn(|axis| bounds.high[axis].max(point[axis])),
+        })
+    }
+
+    fn widest_axis(&self) -> usize {
+        let width = |axis: usize| self.high[axis] - self.low[axis];
+        (1..3).fold(0, |best, axis| if width(axis) > width(best) { axis } else { best })
+    }
+
+    /// The square of the distance to a point; 0 inside.
+    fn squared_from(&self, point: Point) -> f64 {
+        let outside = |axis| f64::max(self.low[axis] - point[axis], point[axis] - self.high[axis]).max(0.0);
+        squared([outside(0), outside(1), outside(2)])
     }
 }
 
@@ -171,34 +194,21 @@ impl Search {
     }
 }
 
-fn arrange(rows: &mut [(Point, City)], node: usize, dividers: &mut Vec<Divider>) {
+fn arrange(rows: &mut [(Point, City)], node: usize, boxes: &mut Vec<Bounds>) {
+    let bounds = Bounds::of(rows);
+    if boxes.len() <= node {
+        boxes.resize(node + 1, Bounds::EMPTY);
+    }
+    boxes[node] = bounds;
     if rows.len() <= LEAF {
         return;
     }
-    let axis = widest(rows);
+    let axis = bounds.widest_axis();
     let middle = rows.len() / 2;
     rows.select_nth_unstable_by(middle, |left, right| left.0[axis].total_cmp(&right.0[axis]));
     let (lower, upper) = rows.split_at_mut(middle);
-    if dividers.len() <= node {
-        dividers.resize(node + 1, Divider::default());
-    }
-    dividers[node] = Divider { axis, lower_max: extent(lower, axis).1, upper_min: extent(upper, axis).0 };
-    arrange(lower, 2 * node + 1, dividers);
-    arrange(upper, 2 * node + 2, dividers);
-}
-
-fn widest(rows: &[(Point, City)]) -> usize {
-    let width = |axis| {
-        let (low, high) = extent(rows, axis);
-        high - low
-    };
-    (1..3).fold(0, |best, axis| if width(axis) > width(best) { axis } else { best })
-}
-
-fn extent(rows: &[(Point, City)], axis: usize) -> (f64, f64) {
-    rows.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), row| {
-        (low.min(row.0[axis]), high.max(row.0[axis]))
-    })
+    arrange(lower, 2 * node + 1, boxes);
+    arrange(upper, 2 * node + 2, boxes);
 }
 
 fn row(line: &'static str, countries: &AHashMap<&str, &'static str>) -> Option<(Point, City)> {
