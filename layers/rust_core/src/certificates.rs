@@ -186,7 +186,7 @@ impl Authority {
     }
 }
 
-/// The hash that an ML-DSA-65 signature begins with (FIPS 204 algorithm 28): no two signatures of
+/// The hash that an ML-DSA-65 signature begins with (FIPS 204 algorithm 26): no two signatures of
 /// the CA share it, so it names a certificate at a fraction of the cost of hashing all its bytes.
 type Commitment = [u8; 48];
 
