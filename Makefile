@@ -44,6 +44,7 @@ lint: setup $(ASL_VALIDATOR) ## style, types, templates, secrets
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+	$(RUN) python -m mypy.stubtest cert_rust federation_dag flag_rust rust_core
 	cargo fmt --check --manifest-path layers/rust_core/Cargo.toml
 	cargo clippy --locked --all-targets --manifest-path layers/rust_core/Cargo.toml -- -D warnings
 	AWS_DEFAULT_REGION=us-east-1 $(RUN) sam validate --lint

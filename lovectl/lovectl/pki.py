@@ -210,7 +210,8 @@ class FederationCa:
             .issuer_name(self.certificate.subject)
             .last_update(now - BACKDATE)
             .next_update(now + LIFETIME)
-            .add_extension(x509.CRLNumber(int(now.timestamp() * 1000)), critical=False)
+            # Two lists never share a number (RFC 5280 section 5.2.3), so it counts microseconds.
+            .add_extension(x509.CRLNumber(int(now.timestamp() * 1_000_000)), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
                 critical=False,

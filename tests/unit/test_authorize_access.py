@@ -1,13 +1,16 @@
 """Who is admitted: the token, the certificate, and that both are one account's."""
 
 import datetime
+import time
 from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+import cert_rust
 from authorize.access import Trusted, admit
+from authorize.certificate import KnownAuthority
 from authorize.errors import Forbidden, Unauthenticated
 from federation.regions import Continent
 from lovectl.accounts import ALGORITHMS, Account, Algorithm, Issuer, make_account, make_token
@@ -109,6 +112,61 @@ def test_a_revoked_certificate_is_forbidden(issuer: Issuer, account: Account) ->
     with pytest.raises(Forbidden) as refusal:
         admit(account.headers(), trusted(issuer, serial))
     assert refusal.value.reason == "certificate_revoked"
+
+
+def test_a_revocation_counts_for_a_sender_who_was_admitted_before(
+    issuer: Issuer, account: Account
+) -> None:
+    serial = x509.load_der_x509_certificate(account.certificate).serial_number
+    admit(account.headers(), trusted(issuer))
+    with pytest.raises(Forbidden) as refusal:
+        admit(account.headers(), trusted(issuer, serial))
+    assert refusal.value.reason == "certificate_revoked"
+    # Taken back by a newer list.
+    admit(account.headers(), trusted(issuer))
+
+
+def test_nobody_is_admitted_by_an_older_list_than_one_seen_before(
+    issuer: Issuer, account: Account
+) -> None:
+    older, newer = trusted(issuer), trusted(issuer)
+    admit(account.headers(), newer)
+    with pytest.raises(Forbidden) as refusal:
+        admit(account.headers(), older)
+    assert refusal.value.reason == "certificate_bad_crl"
+    admit(account.headers(), newer)
+
+
+def test_each_list_has_a_higher_number_than_the_one_before(issuer: Issuer) -> None:
+    numbers = [
+        x509.load_der_x509_crl(issuer.ca.revocation_list())
+        .extensions.get_extension_for_class(x509.CRLNumber)
+        .value.crl_number
+        for _ in range(20)
+    ]
+    assert numbers == sorted(set(numbers))
+
+
+def test_the_process_follows_the_ca_and_the_list_of_the_secret(
+    issuer: Issuer, account: Account
+) -> None:
+    known, now_s = KnownAuthority(), int(time.time())
+    ca, der = issuer.ca.certificate_der, account.certificate
+    serial = x509.load_der_x509_certificate(der).serial_number
+    empty, revoking = issuer.ca.revocation_list(), issuer.ca.revocation_list((serial,))
+    first = known.of(ca, empty)
+    # What was checked before stays known: it is the same authority, with another list.
+    assert known.of(ca, revoking) is first
+    with pytest.raises(cert_rust.CertificateError) as refusal:
+        first.check(der, now_s)
+    assert refusal.value.reason == "revoked"
+    other = FederationCa.create()
+    with pytest.raises(cert_rust.CertificateError) as refusal:
+        known.of(other.certificate_der, other.revocation_list()).check(der, now_s)
+    assert refusal.value.reason == "bad_signature"
+    # A secret without a list revokes nobody.
+    known.of(ca, revoking)
+    assert known.of(ca, None).check(der, now_s).account_id == account.account_id
 
 
 def test_an_expired_certificate_is_forbidden(issuer: Issuer, account: Account) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,8 @@ CA = FederationCa.create()
 CERTIFICATE = make_account(
     Issuer(CA, Ed25519PrivateKey.generate(), "k", "i", "a"), Continent.EUROPE
 ).certificate
+CRL = CA.revocation_list(())
+AUTHORITY = cert_rust.Authority(CA.certificate_der, CRL)
 PRIVATE, PUBLIC = cert_rust.hybrid_keygen()
 SEALED = cert_rust.hybrid_seal(PUBLIC, b"rent", b"ids")
 SEALER = cert_rust.ContentSealer(PUBLIC, "key")
@@ -44,12 +47,9 @@ BATCH = federation_dag.verify_headers([HEADER])
 GOOD_CALLS: dict[str, tuple[Any, ...]] = {
     "cert_rust.ContentSealer": (PUBLIC, "key", 10, 60),
     "cert_rust.ContentSealer.seal": (SEALER, b"rent", b"ids"),
-    "cert_rust.check_certificate": (
-        CERTIFICATE,
-        CA.certificate_der,
-        CA.revocation_list(()),
-        int(time.time()),
-    ),
+    "cert_rust.Authority": (CA.certificate_der, CRL),
+    "cert_rust.Authority.check": (AUTHORITY, CERTIFICATE, int(time.time())),
+    "cert_rust.Authority.replace_crl": (AUTHORITY, CRL),
     "cert_rust.hybrid_keygen": (),
     "cert_rust.hybrid_open": (PRIVATE, *SEALED, b"ids"),
     "cert_rust.hybrid_seal": (PUBLIC, b"rent", b"ids"),
@@ -73,8 +73,11 @@ GOOD_CALLS: dict[str, tuple[Any, ...]] = {
     "federation_dag.verify_headers": ([HEADER] * 2,),
     "federation_dag.vote_message": (3, ID, OTHER_ID, 7),
     "flag_rust.check": (flag_rust.VERIFIED,),
+    "flag_rust.count": (array("I", [flag_rust.VERIFIED]), flag_rust.VERIFIED),
+    "flag_rust.first_impossible": (array("I", [flag_rust.VERIFIED]),),
     "flag_rust.from_names": (["verified", "placed"],),
     "flag_rust.merge": (flag_rust.VERIFIED, flag_rust.PLACED),
+    "flag_rust.merge_into": (array("I", [flag_rust.VERIFIED]), array("I", [flag_rust.PLACED])),
     "flag_rust.names": (flag_rust.VERIFIED,),
 }
 

@@ -1,31 +1,48 @@
 //! Account certificates: X.509 (RFC 5280) signed ML-DSA-65 (RFC 9881) by the federation's CA.
 
+mod encoding;
+mod revocation;
+#[cfg(test)]
+mod tests;
+
 use crate::canonical::hex;
-use crate::signatures::{Algorithm, Signed};
-use der::asn1::BitString;
-use der::oid::{AssociatedOid, ObjectIdentifier};
-use der::{Decode, Encode};
+use crate::signatures::Algorithm;
+use aws_lc_rs::signature::{ML_DSA_65, ParsedPublicKey};
+use encoding::{Contents, SignedBytes};
+use lru::LruCache;
+use revocation::RevocationList;
 use sha2::{Digest, Sha256};
-use x509_cert::Certificate;
-use x509_cert::crl::CertificateList;
-use x509_cert::ext::Extensions;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName};
-use x509_cert::spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned};
+use x509_cert::ext::pkix::{KeyUsage, SubjectAltName};
+use x509_cert::time::Validity;
+
+/// Certificates whose signature an `Authority` remembers; up to 8 KB each, 32 MB in all.
+pub const CACHE_CERTIFICATES_MAX: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
 /// A SubjectAltName URI with this prefix names the home continent.
 pub const CONTINENT_URN: &str = "urn:love:continent:";
 const CONTINENTS: [&str; 7] =
     ["Asia", "Europe", "NorthAmerica", "SouthAmerica", "Africa", "Oceania", "MiddleEast"];
 
-/// Extensions that `check` looks at; any other critical one is refused.
-const UNDERSTOOD: [ObjectIdentifier; 3] = [BasicConstraints::OID, KeyUsage::OID, SubjectAltName::OID];
-
-const OIDS: [(Algorithm, ObjectIdentifier); 3] = [
-    (Algorithm::Ed25519, ObjectIdentifier::new_unwrap("1.3.101.112")),
-    (Algorithm::MlDsa44, ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.17")),
-    (Algorithm::MlDsa65, ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.3.18")),
+/// A SubjectPublicKeyInfo is these bytes and then the key, as the algorithms have no parameters
+/// and keys of one length (RFC 8410 section 4, RFC 9881 section 4).
+const KEY_INFOS: [(Algorithm, &[u8]); 3] = [
+    (Algorithm::Ed25519, &[0x30, 42, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 33, 0]),
+    (
+        Algorithm::MlDsa44,
+        &[0x30, 0x82, 5, 0x32, 0x30, 11, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 17, 3, 0x82, 5, 0x21, 0],
+    ),
+    (
+        Algorithm::MlDsa65,
+        &[0x30, 0x82, 7, 0xb2, 0x30, 11, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 18, 3, 0x82, 7, 0xa1, 0],
+    ),
 ];
+
+/// AlgorithmIdentifier of ML-DSA-65: only the post-quantum algorithm is good enough for the
+/// federation's own signature.
+const CA_ALGORITHM: [u8; 13] = [0x30, 11, 6, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 18];
 
 /// Why a certificate is not accepted; `code()` is what programs compare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,16 +74,194 @@ impl Refusal {
     }
 }
 
-/// What a checked certificate says; made by `check` only.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The federation's CA, its revocation list, and the certificates that were checked lately.
+///
+/// Any thread may use it at any time.
+pub struct Authority {
+    /// The issuer's name as it is encoded in the certificates.
+    subject: Vec<u8>,
+    key: ParsedPublicKey,
+    lifetime: Lifetime,
+    may_revoke: bool,
+    revoked: RwLock<Option<RevocationList>>,
+    checked: Mutex<LruCache<Commitment, Arc<Account>, ahash::RandomState>>,
+}
+
+impl Authority {
+    /// Take a CA, and the list of what it has revoked; without a list nothing counts as revoked.
+    pub fn new(ca_der: &[u8], crl_der: Option<&[u8]>) -> Result<Self, Refusal> {
+        Self::with_cache(ca_der, crl_der, CACHE_CERTIFICATES_MAX)
+    }
+
+    fn with_cache(ca_der: &[u8], crl_der: Option<&[u8]>, cached_max: NonZeroUsize) -> Result<Self, Refusal> {
+        let ca = SignedBytes::read(ca_der)
+            .and_then(|signed| Contents::read(signed.to_be_signed))
+            .ok_or(Refusal::WrongIssuer)?;
+        let may_issue = ca.extensions.is_ca() && ca.extensions.may(KeyUsage::key_cert_sign);
+        if !may_issue || ca.extensions.unknown_critical {
+            return Err(Refusal::WrongIssuer);
+        }
+        let Some((Algorithm::MlDsa65, public_key)) = key_of(ca.key_info) else {
+            return Err(Refusal::UnsupportedKey);
+        };
+        let authority = Self {
+            subject: ca.subject.to_vec(),
+            key: ParsedPublicKey::new(&ML_DSA_65, public_key).map_err(|_| Refusal::UnsupportedKey)?,
+            lifetime: Lifetime::of(&ca.validity),
+            may_revoke: ca.extensions.may(KeyUsage::crl_sign),
+            revoked: RwLock::new(None),
+            checked: Mutex::new(LruCache::with_hasher(cached_max, ahash::RandomState::new())),
+        };
+        if let Some(crl_der) = crl_der {
+            authority.replace_crl(crl_der)?;
+        }
+        Ok(authority)
+    }
+
+    /// Check an account certificate at `now_s` (Unix time in seconds).
+    ///
+    /// Only the signature, and what can't change, is answered from the cache: time and revocation
+    /// are asked each time, so that a new revocation list counts at once.
+    pub fn check(&self, der: &[u8], now_s: u64) -> Result<Arc<Account>, Refusal> {
+        self.check_known(der, now_s).unwrap_or_else(|| self.check_new(der, now_s))
+    }
+
+    /// `check` of a certificate in the cache; none for any other. Less than a microsecond.
+    pub fn check_known(&self, der: &[u8], now_s: u64) -> Option<Result<Arc<Account>, Refusal>> {
+        let account = self.cache().get(&commitment(der)?).cloned()?;
+        // All bytes: the cache's key is only a part of them.
+        if *account.der != *der {
+            return None;
+        }
+        Some(self.holds(&account, now_s).map(|()| account))
+    }
+
+    /// `check` without a look into the cache: costs a signature's check.
+    pub fn check_new(&self, der: &[u8], now_s: u64) -> Result<Arc<Account>, Refusal> {
+        let signed = SignedBytes::read(der).ok_or(Refusal::Malformed)?;
+        let contents = Contents::read(signed.to_be_signed).ok_or(Refusal::Malformed)?;
+        if contents.issuer != self.subject {
+            return Err(Refusal::WrongIssuer);
+        }
+        if contents.algorithm != signed.algorithm || !self.has_signed(&signed) {
+            return Err(Refusal::BadSignature);
+        }
+        let account = Arc::new(Account::of(der, &contents)?);
+        self.holds(&account, now_s)?;
+        // Only what the CA signed gets here: nobody else can fill the cache.
+        if let Some(key) = commitment(der) {
+            self.cache().put(key, Arc::clone(&account));
+        }
+        Ok(account)
+    }
+
+    /// Take a newer revocation list; it counts at once.
+    ///
+    /// A list with a lower CRL number is refused (`BadCrl`), and so is another one with the same
+    /// number (RFC 5280 section 5.2.3): an old list, played again, would revive what was revoked.
+    pub fn replace_crl(&self, crl_der: &[u8]) -> Result<(), Refusal> {
+        let list = RevocationList::read(self, crl_der)?;
+        let mut revoked = self.revoked.write().unwrap_or_else(PoisonError::into_inner);
+        if revoked.as_ref().is_some_and(|known| !list.may_replace(known)) {
+            return Err(Refusal::BadCrl);
+        }
+        *revoked = Some(list);
+        Ok(())
+    }
+
+    /// What depends on the time and on the revocation list.
+    fn holds(&self, account: &Account, now_s: u64) -> Result<(), Refusal> {
+        self.lifetime.contains(now_s)?;
+        account.lifetime.contains(now_s)?;
+        let revoked = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
+        revoked.as_ref().map_or(Ok(()), |list| list.admits(&account.serial, now_s))
+    }
+
+    fn has_signed(&self, signed: &SignedBytes<'_>) -> bool {
+        signed.algorithm == CA_ALGORITHM && self.key.verify_sig(signed.to_be_signed, signed.signature).is_ok()
+    }
+
+    fn cache(&self) -> MutexGuard<'_, LruCache<Commitment, Arc<Account>, ahash::RandomState>> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The hash that an ML-DSA-65 signature begins with (FIPS 204 algorithm 26): no two signatures of
+/// the CA share it, so it names a certificate at a fraction of the cost of hashing all its bytes.
+type Commitment = [u8; 48];
+
+/// FIPS 204 table 2; the signature is the last thing in a certificate.
+const SIGNATURE_BYTES: usize = 3309;
+
+fn commitment(der: &[u8]) -> Option<Commitment> {
+    der[der.len().checked_sub(SIGNATURE_BYTES)?..].first_chunk().copied()
+}
+
+/// What a checked certificate says; only an `Authority` makes one.
+#[derive(Debug)]
 pub struct Account {
-    pub account_id: String,
-    pub home_continent: Option<&'static str>,
-    pub algorithm: Algorithm,
-    pub public_key: Vec<u8>,
-    pub serial: Vec<u8>,
-    pub not_after_s: u64,
-    pub fingerprint_sha256: [u8; 32],
+    der: Box<[u8]>,
+    account_id: [u8; 32],
+    home_continent: Option<&'static str>,
+    algorithm: Algorithm,
+    public_key: Box<[u8]>,
+    serial: Box<[u8]>,
+    lifetime: Lifetime,
+    fingerprint_sha256: OnceLock<[u8; 32]>,
+}
+
+impl Account {
+    /// Whatever is always true of the certificate; `contents` were read from `der`.
+    fn of(der: &[u8], contents: &Contents<'_>) -> Result<Self, Refusal> {
+        let extensions = &contents.extensions;
+        if extensions.is_ca() || !extensions.may(KeyUsage::digital_signature) {
+            return Err(Refusal::WrongKeyUsage);
+        }
+        if extensions.unknown_critical {
+            return Err(Refusal::Malformed);
+        }
+        let (algorithm, public_key) = key_of(contents.key_info).ok_or(Refusal::UnsupportedKey)?;
+        Ok(Self {
+            der: der.into(),
+            account_id: Sha256::digest(contents.key_info).into(),
+            home_continent: extensions.names.as_ref().map_or(Ok(None), home_continent)?,
+            algorithm,
+            public_key: public_key.into(),
+            serial: contents.serial.as_bytes().into(),
+            lifetime: Lifetime::of(&contents.validity),
+            fingerprint_sha256: OnceLock::new(),
+        })
+    }
+
+    /// Hex SHA-256 of the key's SubjectPublicKeyInfo.
+    pub fn account_id(&self) -> String {
+        hex(&self.account_id)
+    }
+
+    pub fn home_continent(&self) -> Option<&'static str> {
+        self.home_continent
+    }
+
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    pub fn public_key(&self) -> &[u8] {
+        &self.public_key
+    }
+
+    pub fn serial(&self) -> &[u8] {
+        &self.serial
+    }
+
+    pub fn not_after_s(&self) -> u64 {
+        self.lifetime.not_after_s
+    }
+
+    /// Of the whole certificate; made when first asked for, as it costs 3 us.
+    pub fn fingerprint_sha256(&self) -> &[u8; 32] {
+        self.fingerprint_sha256.get_or_init(|| Sha256::digest(&self.der).into())
+    }
 }
 
 /// An account's name: SHA-256 of its key as DER SubjectPublicKeyInfo; none for a key of a wrong length.
@@ -74,173 +269,45 @@ pub fn account_id(algorithm: Algorithm, public_key: &[u8]) -> Option<[u8; 32]> {
     if public_key.len() != algorithm.public_key_len() {
         return None;
     }
-    let (_, oid) = OIDS.iter().find(|(known, _)| *known == algorithm)?;
-    let info = SubjectPublicKeyInfoOwned {
-        algorithm: AlgorithmIdentifierOwned { oid: *oid, parameters: None },
-        subject_public_key: BitString::from_bytes(public_key).ok()?,
-    };
-    Some(Sha256::digest(info.to_der().ok()?).into())
+    let (_, prefix) = KEY_INFOS.iter().find(|(known, _)| *known == algorithm)?;
+    Some(Sha256::new().chain_update(prefix).chain_update(public_key).finalize().into())
 }
 
-/// Check an account certificate against the CA's certificate and, if given, its revocation list.
-///
-/// A revocation list past its `nextUpdate` is refused (`BadCrl`): who can hold back a new list
-/// could otherwise keep a revoked certificate alive.
-pub fn check(der: &[u8], ca_der: &[u8], crl_der: Option<&[u8]>, now_s: u64) -> Result<Account, Refusal> {
-    let certificate = Certificate::from_der(der).map_err(|_| Refusal::Malformed)?;
-    let authority = Certificate::from_der(ca_der).map_err(|_| Refusal::WrongIssuer)?;
-    let tbs = certificate.tbs_certificate();
-    let issuer = authority.tbs_certificate();
-    if tbs.issuer() != issuer.subject() || !may_issue(&authority) {
-        return Err(Refusal::WrongIssuer);
+/// The kind and the bytes of a key that the federation knows.
+fn key_of(key_info: &[u8]) -> Option<(Algorithm, &[u8])> {
+    KEY_INFOS.iter().find_map(|(algorithm, prefix)| {
+        let public_key = key_info.strip_prefix(*prefix)?;
+        (public_key.len() == algorithm.public_key_len()).then_some((*algorithm, public_key))
+    })
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Lifetime {
+    not_before_s: u64,
+    not_after_s: u64,
+}
+
+impl Lifetime {
+    fn of(validity: &Validity) -> Self {
+        Self {
+            not_before_s: validity.not_before.to_unix_duration().as_secs(),
+            not_after_s: validity.not_after.to_unix_duration().as_secs(),
+        }
     }
-    if tbs.signature() != certificate.signature_algorithm()
-        || !signed_by(&authority, der, certificate.signature_algorithm(), certificate.signature())
-    {
-        return Err(Refusal::BadSignature);
-    }
-    for validity in [issuer.validity(), tbs.validity()] {
-        if now_s < validity.not_before.to_unix_duration().as_secs() {
+
+    /// Both ends belong to it (RFC 5280 section 4.1.2.5).
+    fn contains(self, now_s: u64) -> Result<(), Refusal> {
+        if now_s < self.not_before_s {
             return Err(Refusal::NotYetValid);
         }
-        if now_s > validity.not_after.to_unix_duration().as_secs() {
+        if now_s > self.not_after_s {
             return Err(Refusal::Expired);
         }
+        Ok(())
     }
-    if !may_sign(&certificate) {
-        return Err(Refusal::WrongKeyUsage);
-    }
-    if let Some(crl_der) = crl_der {
-        check_revocation(&certificate, &authority, crl_der, now_s)?;
-    }
-    if has_unknown_critical(tbs.extensions(), &UNDERSTOOD) {
-        return Err(Refusal::Malformed);
-    }
-    let info = tbs.subject_public_key_info();
-    let algorithm = algorithm_of(&info.algorithm).ok_or(Refusal::UnsupportedKey)?;
-    let public_key = info.subject_public_key.as_bytes().ok_or(Refusal::UnsupportedKey)?;
-    Ok(Account {
-        account_id: hex(&account_id(algorithm, public_key).ok_or(Refusal::UnsupportedKey)?),
-        home_continent: home_continent(&certificate)?,
-        algorithm,
-        public_key: public_key.to_vec(),
-        serial: tbs.serial_number().as_bytes().to_vec(),
-        not_after_s: tbs.validity().not_after.to_unix_duration().as_secs(),
-        fingerprint_sha256: Sha256::digest(der).into(),
-    })
 }
 
-fn check_revocation(
-    certificate: &Certificate,
-    authority: &Certificate,
-    crl_der: &[u8],
-    now_s: u64,
-) -> Result<(), Refusal> {
-    let list = CertificateList::from_der(crl_der).map_err(|_| Refusal::BadCrl)?;
-    let issued_s = list.tbs_cert_list.this_update.to_unix_duration().as_secs();
-    let until_s = list.tbs_cert_list.next_update.map(|until| until.to_unix_duration().as_secs());
-    if now_s < issued_s
-        || until_s.is_some_and(|until_s| now_s > until_s)
-        || !may_revoke(authority)
-        // A partial or delta list says so in a critical extension: it does not tell the whole truth.
-        || has_unknown_critical(list.tbs_cert_list.crl_extensions.as_ref(), &[])
-        || list.tbs_cert_list.issuer != *authority.tbs_certificate().subject()
-        || list.tbs_cert_list.signature != list.signature_algorithm
-        || !signed_by(authority, crl_der, &list.signature_algorithm, &list.signature)
-    {
-        return Err(Refusal::BadCrl);
-    }
-    let serial = certificate.tbs_certificate().serial_number();
-    let revoked = list.tbs_cert_list.revoked_certificates.unwrap_or_default();
-    if revoked.iter().any(|entry| entry.serial_number == *serial) {
-        return Err(Refusal::Revoked);
-    }
-    Ok(())
-}
-
-/// RFC 5280 section 4.2: who does not understand a critical extension must refuse.
-fn has_unknown_critical(extensions: Option<&Extensions>, understood: &[ObjectIdentifier]) -> bool {
-    extensions.is_some_and(|extensions| {
-        extensions.iter().any(|extension| extension.critical && !understood.contains(&extension.extn_id))
-    })
-}
-
-fn algorithm_of(identifier: &AlgorithmIdentifierOwned) -> Option<Algorithm> {
-    OIDS.iter()
-        .find(|(_, oid)| identifier.oid == *oid && identifier.parameters.is_none())
-        .map(|(algorithm, _)| *algorithm)
-}
-
-fn signed_by(
-    authority: &Certificate,
-    der: &[u8],
-    identifier: &AlgorithmIdentifierOwned,
-    signature: &BitString,
-) -> bool {
-    let key = authority.tbs_certificate().subject_public_key_info();
-    let (Some(message), Some(public_key), Some(signature)) =
-        (to_be_signed(der), key.subject_public_key.as_bytes(), signature.as_bytes())
-    else {
-        return false;
-    };
-    // Only the post-quantum algorithm is good enough for the federation's own signature.
-    algorithm_of(identifier) == Some(Algorithm::MlDsa65)
-        && algorithm_of(&key.algorithm) == Some(Algorithm::MlDsa65)
-        && Signed { algorithm: Some(Algorithm::MlDsa65), public_key, message, signature }.verifies()
-}
-
-/// The bytes of the first element inside the outer SEQUENCE, as they were signed.
-fn to_be_signed(der: &[u8]) -> Option<&[u8]> {
-    let (outer, _) = element(der)?;
-    let (_, inner) = element(outer)?;
-    Some(inner)
-}
-
-/// The content of the first DER element, and the whole element.
-fn element(der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let first = *der.get(1)? as usize;
-    let (start, length) = if first < 0x80 {
-        (2, first)
-    } else {
-        let count = first & 0x7f;
-        if count == 0 || count > 4 {
-            return None;
-        }
-        let length = der.get(2..2 + count)?.iter().fold(0usize, |length, byte| length << 8 | *byte as usize);
-        (2 + count, length)
-    };
-    let end = start.checked_add(length)?;
-    Some((der.get(start..end)?, der.get(..end)?))
-}
-
-fn may_issue(authority: &Certificate) -> bool {
-    let tbs = authority.tbs_certificate();
-    let is_ca =
-        matches!(tbs.get_extension::<BasicConstraints>(), Ok(Some((_, BasicConstraints { ca: true, .. }))));
-    is_ca && matches!(tbs.get_extension::<KeyUsage>(), Ok(Some((_, usage))) if usage.key_cert_sign())
-}
-
-fn may_revoke(authority: &Certificate) -> bool {
-    matches!(authority.tbs_certificate().get_extension::<KeyUsage>(), Ok(Some((_, usage))) if usage.crl_sign())
-}
-
-fn may_sign(certificate: &Certificate) -> bool {
-    let tbs = certificate.tbs_certificate();
-    let usage = matches!(tbs.get_extension::<KeyUsage>(), Ok(Some((_, usage))) if usage.digital_signature());
-    let not_ca = match tbs.get_extension::<BasicConstraints>() {
-        Ok(None) => true,
-        Ok(Some((_, constraints))) => !constraints.ca,
-        Err(_) => false,
-    };
-    usage && not_ca
-}
-
-fn home_continent(certificate: &Certificate) -> Result<Option<&'static str>, Refusal> {
-    let names = match certificate.tbs_certificate().get_extension::<SubjectAltName>() {
-        Ok(names) => names,
-        Err(_) => return Err(Refusal::Malformed),
-    };
-    let Some((_, SubjectAltName(names))) = names else { return Ok(None) };
+fn home_continent(SubjectAltName(names): &SubjectAltName) -> Result<Option<&'static str>, Refusal> {
     for name in names {
         if let GeneralName::UniformResourceIdentifier(uri) = name
             && let Some(wanted) = uri.as_str().strip_prefix(CONTINENT_URN)
@@ -250,27 +317,4 @@ fn home_continent(certificate: &Certificate) -> Result<Option<&'static str>, Ref
         }
     }
     Ok(None)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn the_account_id_is_the_hash_of_the_subject_public_key_info() {
-        // RFC 8410 section 10.1: the SubjectPublicKeyInfo of an Ed25519 key.
-        let prefix = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-        let wanted: [u8; 32] = Sha256::digest([&prefix[..], &[9; 32]].concat()).into();
-        assert_eq!(account_id(Algorithm::Ed25519, &[9; 32]), Some(wanted));
-        assert_eq!(account_id(Algorithm::Ed25519, &[9; 31]), None);
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert_eq!(check(&bytes, &bytes, Some(&bytes), 0), Err(Refusal::Malformed));
-            let _ = to_be_signed(&bytes);
-        }
-    }
 }

@@ -1,5 +1,7 @@
 from typing import Final
 
+from typing_extensions import Buffer
+
 __all__ = [
     "FINAL",
     "PLACED",
@@ -13,8 +15,11 @@ __all__ = [
     "VOTED",
     "FlagError",
     "check",
+    "count",
+    "first_impossible",
     "from_names",
     "merge",
+    "merge_into",
     "names",
 ]
 
@@ -34,6 +39,51 @@ class FlagError(ValueError):
 
 def merge(left: int, right: int) -> int:
     """What two observers know together: bitwise OR."""
+
+def merge_into(target: Buffer, other: Buffer) -> int:
+    """Merge each entry of `other` into the one of `target`, in place.
+
+    Threads may merge into one target at the same time: no flag is lost. A plain assignment to an
+    entry that is being merged may be.
+
+    Parameters
+    ----------
+    target : buffer of uint32, shape (n,)
+        Writable.
+    other : buffer of uint32, shape (n,)
+        May be the very memory of `target`, which changes nothing, but not overlap it.
+
+    Returns
+    -------
+    int
+        How many entries of `target` grew.
+
+    Raises
+    ------
+    ValueError
+        Names the argument that is no contiguous, aligned buffer of native uint32, read-only as the
+        target, of another length, or overlapping.
+    """
+
+def first_impossible(flags: Buffer) -> int | None:
+    """Index of the first set in a buffer of uint32 for which `check` raises; none if all can be.
+
+    Raises
+    ------
+    ValueError
+        It is no contiguous, aligned buffer of native uint32.
+    """
+
+def count(flags: Buffer, mask: int) -> int:
+    """How many sets in a buffer of uint32 have all flags of `mask`.
+
+    Raises
+    ------
+    FlagError
+        `mask` has an unknown bit.
+    ValueError
+        `flags` is no contiguous, aligned buffer of native uint32.
+    """
 
 def check(flags: int) -> None:
     """Raise `FlagError` if `flags` can't be (rewarded but not voted, reconciled but not in Atlas …)."""

@@ -14,6 +14,7 @@ pub mod cert_rust {
     use crate::sealing;
     use pyo3::prelude::*;
     use pyo3::types::PyBytes;
+    use std::sync::Arc;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -35,38 +36,72 @@ pub mod cert_rust {
         SealErrorType::new_err("not sealed for this key and associated data")
     }
 
-    #[pyclass(frozen, get_all)]
-    struct Account {
-        account_id: String,
-        home_continent: Option<String>,
-        algorithm: String,
-        public_key: Vec<u8>,
-        serial: Vec<u8>,
-        not_after_s: u64,
-        fingerprint_sha256: Vec<u8>,
+    #[pyclass(frozen)]
+    struct Authority(certificates::Authority);
+
+    #[pymethods]
+    impl Authority {
+        #[new]
+        #[pyo3(signature = (ca_der, crl_der))]
+        fn new(py: Python<'_>, ca_der: &[u8], crl_der: Option<&[u8]>) -> PyResult<Self> {
+            py.detach(|| certificates::Authority::new(ca_der, crl_der))
+                .map(Self)
+                .map_err(|refusal| refused(py, refusal))
+        }
+
+        fn check(&self, py: Python<'_>, der: &[u8], now_s: u64) -> PyResult<Account> {
+            // To let go of the GIL and to fetch it again would cost more than a known answer does.
+            self.0
+                .check_known(der, now_s)
+                .unwrap_or_else(|| py.detach(|| self.0.check_new(der, now_s)))
+                .map(Account)
+                .map_err(|refusal| refused(py, refusal))
+        }
+
+        fn replace_crl(&self, py: Python<'_>, crl_der: &[u8]) -> PyResult<()> {
+            py.detach(|| self.0.replace_crl(crl_der)).map_err(|refusal| refused(py, refusal))
+        }
     }
 
-    #[pyfunction]
-    #[pyo3(signature = (der, ca_der, crl_der, now_s))]
-    fn check_certificate(
-        py: Python<'_>,
-        der: &[u8],
-        ca_der: &[u8],
-        crl_der: Option<&[u8]>,
-        now_s: u64,
-    ) -> PyResult<Account> {
-        let account = py
-            .detach(|| certificates::check(der, ca_der, crl_der, now_s))
-            .map_err(|refusal| refused(py, refusal))?;
-        Ok(Account {
-            account_id: account.account_id,
-            home_continent: account.home_continent.map(str::to_owned),
-            algorithm: account.algorithm.name().to_owned(),
-            public_key: account.public_key,
-            serial: account.serial,
-            not_after_s: account.not_after_s,
-            fingerprint_sha256: account.fingerprint_sha256.to_vec(),
-        })
+    #[pyclass(frozen)]
+    struct Account(Arc<certificates::Account>);
+
+    #[pymethods]
+    impl Account {
+        #[getter]
+        fn account_id(&self) -> String {
+            self.0.account_id()
+        }
+
+        #[getter]
+        fn home_continent(&self) -> Option<&'static str> {
+            self.0.home_continent()
+        }
+
+        #[getter]
+        fn algorithm(&self) -> &'static str {
+            self.0.algorithm().name()
+        }
+
+        #[getter]
+        fn public_key(&self) -> &[u8] {
+            self.0.public_key()
+        }
+
+        #[getter]
+        fn serial(&self) -> &[u8] {
+            self.0.serial()
+        }
+
+        #[getter]
+        fn not_after_s(&self) -> u64 {
+            self.0.not_after_s()
+        }
+
+        #[getter]
+        fn fingerprint_sha256(&self) -> &[u8] {
+            self.0.fingerprint_sha256()
+        }
     }
 
     #[pyfunction]

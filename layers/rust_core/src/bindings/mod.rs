@@ -1,5 +1,6 @@
 //! The Python face: one submodule for each of the three import names.
 
+mod buffers;
 mod cert_rust;
 mod federation_dag;
 mod flag_rust;
