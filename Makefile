@@ -36,7 +36,7 @@ demo: setup ## start all servers, send 700 transactions, break a store, stop
 
 .PHONY: test
 test: setup ## every test: unit, integration, end to end, simulation; Rust too
-	cargo test --release --locked --manifest-path layers/rust_core/Cargo.toml
+	cargo test --release --locked --manifest-path layers/rust_core/Cargo.toml -- --show-output
 	$(RUN) pytest -q -m 'not sam'
 
 .PHONY: lint
@@ -58,6 +58,13 @@ $(ASL_VALIDATOR): package-lock.json
 .PHONY: bench
 bench: setup ## each stage and the whole way, beside a same-shaped no-op state machine
 	$(RUN) python benchmarks/pipeline.py
+
+.PHONY: bench-core
+bench-core: setup ## each function of the Rust core beside raw crates and Python's libraries
+	$(UV) sync --frozen --inexact --group bench --compile-bytecode --quiet
+	cargo build --release --locked --manifest-path layers/rust_core/Cargo.toml --bench beside \
+	  --message-format=json-render-diagnostics > $(CACHE)/beside.json
+	$(RUN) python benchmarks/core $(CACHE)/beside.json $(BENCH_CORE)
 
 .PHONY: simulate
 simulate: setup ## the three outages: atlas, atlas and DynamoDB, everything

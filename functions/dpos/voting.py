@@ -9,8 +9,8 @@ import msgspec
 import federation_dag
 import flag_rust
 from dpos.delegates import Delegates
+from dpos.misconduct import record_double_votes
 from federation.batch import Batch, Item, rejected
-from federation.transaction import header_signing_bytes
 
 
 class SignedHeader(NamedTuple):
@@ -54,9 +54,9 @@ def collect_votes(batch: Batch, delegates: Delegates, electorate: Electorate) ->
     promised its nonce to another transaction, because then it can't ever be final.
     """
     items, headers = _verified(batch.items)
-    items = _layered(items)
     answers = electorate.ask(headers, _quorum_of(headers, delegates)) if headers else []
     tallies = _tallied(items, answers, delegates)
+    record_double_votes(tallies.values(), batch.batch_id)
     locked = _locked_stake(answers, delegates)
     voted = [_voted(item, tallies, answers) for item in items]
     return msgspec.structs.replace(
@@ -65,55 +65,35 @@ def collect_votes(batch: Batch, delegates: Delegates, electorate: Electorate) ->
 
 
 def _verified(items: Sequence[Item]) -> tuple[list[Item], list[SignedHeader]]:
-    asked = [
-        SignedHeader(
-            bytes.fromhex(item.envelope.header.transaction_id),
-            header_signing_bytes(item.envelope.header),
+    signed = [
+        (
             item.envelope.algorithm,
             b64decode(item.envelope.public_key),
+            msgspec.json.encode(item.envelope.header),
             b64decode(item.envelope.signature),
         )
         for item in items
     ]
-    good = federation_dag.batch_verify(
-        [(one.algorithm, one.public_key, one.header, one.signature) for one in asked]
-    )
+    batch = federation_dag.verify_headers(signed)
+    layer_of = {n: layer for layer, members in enumerate(batch.deps) for n in members}
     checked: list[Item] = []
     headers: list[SignedHeader] = []
-    for item, one, verified in zip(items, asked, good, strict=True):
-        if not verified:
-            checked.append(rejected(item, "bad_signature"))
-        elif _owner(one) != item.envelope.header.sender:
-            checked.append(rejected(item, "not_the_sender"))
+    for n, (item, header, reason) in enumerate(zip(items, batch, batch.reasons, strict=True)):
+        layered = msgspec.structs.replace(item, layer=layer_of[n])
+        if header is None:
+            checked.append(rejected(layered, str(reason)))
         elif item.outcome == "rejected":
-            checked.append(item)
+            checked.append(layered)
         else:
             flags = flag_rust.merge(item.flags, flag_rust.VERIFIED)
-            checked.append(msgspec.structs.replace(item, flags=flags))
-            headers.append(one)
-    return checked, headers
-
-
-def _owner(one: SignedHeader) -> str:
-    try:
-        owner: bytes = federation_dag.account_id(one.algorithm, one.public_key)
-    except ValueError:
-        return ""
-    return owner.hex()
-
-
-def _layered(items: list[Item]) -> list[Item]:
-    layers = federation_dag.resolve_object_deps(
-        [
-            (
-                [bytes.fromhex(one) for one in item.envelope.header.reads],
-                [bytes.fromhex(one) for one in item.envelope.header.writes],
+            checked.append(msgspec.structs.replace(layered, flags=flags))
+            algorithm, public_key, _, signature = signed[n]
+            headers.append(
+                SignedHeader(
+                    header.transaction_id, header.signing_bytes, algorithm, public_key, signature
+                )
             )
-            for item in items
-        ]
-    )
-    layer_of = {n: layer for layer, members in enumerate(layers) for n in members}
-    return [msgspec.structs.replace(item, layer=layer_of[n]) for n, item in enumerate(items)]
+    return checked, headers
 
 
 def _quorum_of(headers: Sequence[SignedHeader], delegates: Delegates) -> Enough:

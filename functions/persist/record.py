@@ -12,7 +12,7 @@ import federation_dag
 import flag_rust
 from federation.batch import Item, Place, Receipt, Tier
 from federation.errors import FederationError
-from federation.transaction import Header, associated_data, header_signing_bytes
+from federation.transaction import Header, associated_data
 
 STORED_FLAG: Final[Mapping[Tier, int]] = {
     "atlas": flag_rust.STORED_ATLAS,
@@ -162,11 +162,11 @@ def record_of(
 
 def unsigned(records: Sequence[tuple[Record, bytes]]) -> list[str]:
     """Ids of the records whose key is not the sender's, or whose signature doesn't hold."""
-    verified = federation_dag.batch_verify([_signed(record) for record, _ in records])
+    batch = federation_dag.verify_headers([_signed(record) for record, _ in records])
     return [
         record.transaction_id
-        for (record, _), good in zip(records, verified, strict=True)
-        if not (good and _is_senders_key(record))
+        for (record, _), header in zip(records, batch, strict=True)
+        if header is None or header.sender.hex() != record.sender
     ]
 
 
@@ -218,28 +218,21 @@ def _check_as_signed(record: Record, content: dict[str, Any]) -> None:
     header = msgspec.to_builtins(record.header)
     transaction_id = header.pop("transaction_id")
     document = {**header, "content": content, "signature": ""}
-    recomputed = federation_dag.transaction_id(msgspec.json.encode(document)).hex()
+    recomputed = federation_dag.name_transaction(msgspec.json.encode(document)).transaction_id.hex()
     if not recomputed == transaction_id == record.transaction_id:
         raise RecordDamaged(record.transaction_id, "header and content don't give its id")
     if (record.header.sender, record.header.nonce) != (record.sender, record.nonce):
         raise RecordDamaged(record.transaction_id, "its index fields are not its header's")
-    if not _is_senders_key(record):
-        raise RecordDamaged(record.transaction_id, "the key is not the sender's")
-    if federation_dag.batch_verify([_signed(record)]) != [True]:
-        raise RecordDamaged(record.transaction_id, "the signature doesn't hold")
+    match federation_dag.verify_headers([_signed(record)]).reasons:
+        case ["not_the_sender"]:
+            raise RecordDamaged(record.transaction_id, "the key is not the sender's")
+        case [str()]:
+            raise RecordDamaged(record.transaction_id, "the signature doesn't hold")
 
 
 def _signed(record: Record) -> tuple[str, bytes, bytes, bytes]:
-    message = header_signing_bytes(record.header)
-    return record.algorithm, _bytes(record.public_key), message, _bytes(record.signature)
-
-
-def _is_senders_key(record: Record) -> bool:
-    try:
-        account = federation_dag.account_id(record.algorithm, _bytes(record.public_key))
-    except ValueError:
-        return False
-    return account.hex() == record.sender
+    header = msgspec.json.encode(record.header)
+    return record.algorithm, _bytes(record.public_key), header, _bytes(record.signature)
 
 
 def _bytes(text: str) -> bytes:

@@ -168,12 +168,11 @@ def position_now(city: City) -> dict[str, int]:
 def sign(account: Account, transaction: Mapping[str, Any]) -> dict[str, Any]:
     """`transaction` with the account's signature over its header."""
     document = {**transaction, "signature": ""}
-    message = federation_dag.signing_bytes(json.dumps(document).encode())
+    message = federation_dag.name_transaction(json.dumps(document).encode()).signing_bytes
     document["signature"] = b64encode(account.private_key.sign(message)).decode()
     return document
 
 
 def transaction_id(document: Mapping[str, Any]) -> str:
     """The id that the federation will give to `document`, as hex."""
-    found: bytes = federation_dag.transaction_id(json.dumps(document).encode())
-    return found.hex()
+    return federation_dag.name_transaction(json.dumps(document).encode()).transaction_id.hex()

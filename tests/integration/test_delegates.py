@@ -39,7 +39,7 @@ def signed_header(
         "writes": [],
         "content": {"salt": "0" * 32},
     }
-    header = federation_dag.signing_bytes(msgspec.json.encode(document))
+    header = federation_dag.name_transaction(msgspec.json.encode(document)).signing_bytes
     return node_pb2.SignedHeader(
         header=header, algorithm="Ed25519", public_key=PUBLIC_KEY, signature=signer.sign(header)
     )

@@ -35,3 +35,20 @@ def _envelope(number: int, content_bytes: int, key: int) -> Envelope:
 def envelope() -> Callable[[int, int, int], Envelope]:
     """Makes the envelope of a number, with so much content, sealed under this numbered key."""
     return _envelope
+
+
+KNOWN_ANSWERS = "known answers"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many cases of each outside suite were checked."""
+    lines = [
+        value
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if name == KNOWN_ANSWERS
+    ]
+    if lines:
+        terminalreporter.section(KNOWN_ANSWERS)
+        for line in lines:
+            terminalreporter.line(str(line))

@@ -1,7 +1,8 @@
 """Votes: who counts, when a transaction is final, and when its nonce is lost."""
 
+import json
 import time
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -11,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import federation_dag
 import flag_rust
 from dpos.delegates import Delegate, Delegates
+from dpos.misconduct import record_double_votes
 from dpos.voting import Answer, Enough, SignedHeader, collect_votes
 from federation.batch import Batch, Item
 from federation.transaction import Envelope, Sealed, parse_transaction
@@ -156,3 +158,29 @@ def test_an_item_that_was_rejected_before_keeps_its_reason() -> None:
 
 def test_an_empty_batch_is_no_error() -> None:
     assert voted([], {}) == []
+
+
+def test_a_double_vote_is_written_down_once_with_both_signatures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorded: list[dict[str, str]] = []
+    monkeypatch.setattr("dpos.misconduct.record_refusal", lambda **record: recorded.append(record))
+    delegate = next(iter(KEYS))
+    sender, ids = b"s" * 32, (b"t" * 32, b"u" * 32)
+    votes = [
+        (delegate, one, sender, 7, KEYS[delegate].sign(message))
+        for one in ids
+        for message in [federation_dag.vote_message(EPOCH, one, sender, 7)]
+    ]
+    keys = [(one.delegate_id, one.algorithm, one.public_key, 1) for one in DELEGATES.delegates]
+    record_double_votes(federation_dag.dpos_parallel_collect(votes, keys, EPOCH), "batch")
+    [record] = recorded
+    assert (record["source"], record["reason"]) == ("dpos", "double_vote")
+    assert (record["subject"], record["request_id"]) == (delegate, "batch")
+    detail = json.loads(record["detail"])
+    assert (detail["sender"], detail["nonce"]) == (sender.hex(), 7)
+    public_key = KEYS[delegate].public_key()
+    for voted_for, one in zip(detail["votes"], ids, strict=True):
+        assert voted_for["transaction_id"] == one.hex()
+        message = federation_dag.vote_message(EPOCH, one, sender, 7)
+        public_key.verify(b64decode(voted_for["signature"]), message)

@@ -87,13 +87,16 @@ def test_the_id_binds_all_but_the_signature_and_the_signed_bytes_all_but_the_con
 ) -> None:
     posted = json.dumps({**transaction, "signature": "x"}).encode()
     digest = hashlib.sha256(rfc8785.dumps(transaction))
-    assert federation_dag.transaction_id(posted) == digest.digest()
+    named = federation_dag.name_transaction(posted)
+    assert named.transaction_id == digest.digest()
+    assert named.canonical == rfc8785.dumps({**transaction, "signature": "x"})
+    content = transaction.get("content")
+    assert named.content == (rfc8785.dumps(content) if "content" in transaction else None)
     header = {name: value for name, value in transaction.items() if name != "content"}
     header["transaction_id"] = digest.hexdigest()
-    assert federation_dag.signing_bytes(posted) == rfc8785.dumps(header)
+    assert named.signing_bytes == rfc8785.dumps(header)
 
 
 def test_only_an_object_is_a_transaction() -> None:
-    for function in (federation_dag.transaction_id, federation_dag.signing_bytes):
-        with pytest.raises(federation_dag.CanonicalError, match="object"):
-            function(b"[]")
+    with pytest.raises(federation_dag.CanonicalError, match="object"):
+        federation_dag.name_transaction(b"[]")

@@ -46,8 +46,34 @@ def test_readers_of_one_object_share_a_layer_and_writers_keep_their_order() -> N
 
 
 def test_an_object_id_of_another_length_is_an_error_that_says_so() -> None:
-    with pytest.raises(ValueError, match="32 bytes, not 5"):
-        federation_dag.resolve_object_deps([([b"short"], [])])
+    with pytest.raises(ValueError, match=r"items\[1\].writes\[0\] is 32 bytes, not 5"):
+        federation_dag.resolve_object_deps([([], []), ([b"o" * 32], [b"short"])])
+
+
+@given(st.lists(st.tuples(id_lists, id_lists), max_size=20))
+def test_the_conflicts_of_a_transaction_put_it_into_its_layer(
+    items: list[tuple[list[bytes], list[bytes]]],
+) -> None:
+    deps = federation_dag.resolve_object_deps(items)
+    layer_of = {at: layer for layer, members in enumerate(deps) for at in members}
+    for at, (reads, writes) in enumerate(items):
+        edges = deps.conflicts(at)
+        assert layer_of[at] == max((layer_of[before] + 1 for before, _ in edges), default=0)
+        for before, object_id in edges:
+            assert object_id in reads + writes
+            assert object_id in items[before][0] + items[before][1]
+            assert object_id in writes + items[before][1]
+    with pytest.raises(IndexError):
+        deps.conflicts(len(items))
+
+
+def test_layers_are_a_sequence() -> None:
+    deps = federation_dag.resolve_object_deps([([], [b"o" * 32])] * 3)
+    assert (len(deps), deps[0], deps[-1], list(deps)) == (3, [0], [2], [[0], [1], [2]])
+    assert deps == federation_dag.resolve_object_deps([([], [b"p" * 32])] * 3)
+    assert deps != [[0, 1, 2]]
+    with pytest.raises(IndexError):
+        deps[3]
 
 
 Key = ed25519.Ed25519PrivateKey | mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey
@@ -63,10 +89,10 @@ DELEGATES = [
 
 
 def vote(
-    name: str, transaction_id: bytes, *, epoch: int = EPOCH
+    name: str, transaction_id: bytes, *, epoch: int = EPOCH, nonce: int = 7
 ) -> tuple[str, bytes, bytes, int, bytes]:
-    message = federation_dag.vote_message(epoch, transaction_id, b"s" * 32, 7)
-    return name, transaction_id, b"s" * 32, 7, KEYS[name][1].sign(message)
+    message = federation_dag.vote_message(epoch, transaction_id, b"s" * 32, nonce)
+    return name, transaction_id, b"s" * 32, nonce, KEYS[name][1].sign(message)
 
 
 def test_a_vote_message_is_domain_epoch_id_sender_and_nonce() -> None:
@@ -77,7 +103,8 @@ def test_a_vote_message_is_domain_epoch_id_sender_and_nonce() -> None:
 def test_votes_of_two_thirds_of_the_stake_make_a_transaction_final() -> None:
     # 66 of 99 is two thirds exactly; 59 is less.
     exact, less = b"t" * 32, b"u" * 32
-    votes = [vote("tokyo", exact), vote("lima", less), vote("lagos", exact), vote("lagos", less)]
+    votes = [vote("tokyo", exact), vote("lagos", exact)]
+    votes += [vote("lima", less, nonce=8), vote("lagos", less, nonce=8)]
     tallies = federation_dag.dpos_parallel_collect(votes, DELEGATES, EPOCH)
     assert [(tally.transaction_id, tally.final, tally.stake) for tally in tallies] == [
         (exact, True, 66),
@@ -96,6 +123,21 @@ def test_a_double_a_forged_an_old_and_a_strangers_vote_add_nothing() -> None:
     (tally,) = federation_dag.dpos_parallel_collect(votes, DELEGATES, EPOCH)
     assert (tally.stake, tally.voters, tally.final) == (40, ["tokyo"], False)
     assert tally.refused == ["lima", "lagos", "atlantis"]
+
+
+def test_a_double_vote_comes_back_as_proof_and_counts_for_neither() -> None:
+    one, other = b"t" * 32, b"u" * 32
+    votes = [vote("tokyo", one), vote("lima", one), vote("lima", other), vote("lagos", other)]
+    tallies = federation_dag.dpos_parallel_collect(votes, DELEGATES, EPOCH)
+    assert [(tally.stake, tally.final, tally.refused) for tally in tallies] == [
+        (40, False, ["lima"]),
+        (26, False, ["lima"]),
+    ]
+    for tally in tallies:
+        (proof,) = tally.double_votes
+        assert (proof.delegate_id, proof.sender, proof.nonce) == ("lima", b"s" * 32, 7)
+        assert proof.transaction_ids == (one, other)
+        assert proof.signatures == (votes[1][4], votes[2][4])
 
 
 def test_stakes_near_the_largest_integer_do_not_overflow() -> None:

@@ -134,34 +134,27 @@ def parse_transaction(document: bytes) -> ParsedTransaction:
         integer, amount, sender equal to recipient, content without salt or too long.
     """
     try:
-        canonical = federation_dag.canonicalize(document)
+        named = federation_dag.name_transaction(document)
     except federation_dag.CanonicalError as error:
         raise InvalidField(
             error.path.strip("/").replace("/", "."), error.rule, "not_i_json"
         ) from None
     try:
-        transaction = msgspec.json.decode(canonical, type=Transaction)
+        transaction = msgspec.json.decode(named.canonical, type=Transaction)
     except msgspec.ValidationError as error:
         raise _named(error) from None
     _check(transaction)
-    content_bytes = federation_dag.canonicalize(msgspec.json.encode(transaction.content))
+    content_bytes = named.content or b""
     if len(content_bytes) > CONTENT_BYTES_MAX:
         raise InvalidField("content", f"is at most {CONTENT_BYTES_MAX} bytes")
-    transaction_id = federation_dag.transaction_id(canonical)
-    signing_bytes = federation_dag.signing_bytes(canonical)
     return ParsedTransaction(
         transaction=transaction,
-        header=msgspec.json.decode(signing_bytes, type=Header),
-        transaction_id=transaction_id,
-        signing_bytes=signing_bytes,
+        header=msgspec.json.decode(named.signing_bytes, type=Header),
+        transaction_id=named.transaction_id,
+        signing_bytes=named.signing_bytes,
         signature=_decoded("signature", transaction.signature),
         content_bytes=content_bytes,
     )
-
-
-def header_signing_bytes(header: Header) -> bytes:
-    """The bytes that the sender signed, from a header alone: its canonical JSON."""
-    return federation_dag.canonicalize(msgspec.json.encode(header))
 
 
 def associated_data(header: Header) -> bytes:

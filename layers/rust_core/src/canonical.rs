@@ -4,6 +4,8 @@
 //! language writes the same bytes. Names are sorted by UTF-16 code units, as RFC 8785 asks.
 
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 
 /// Arrays and objects inside each other; deeper input is refused, so that parsing can't exhaust the stack.
@@ -28,15 +30,33 @@ impl fmt::Display for CanonicalError {
 
 impl std::error::Error for CanonicalError {}
 
-/// A parsed value; the members of an object are sorted and unique.
+/// A parsed value; the members of an object are sorted and unique. Texts without escapes stay
+/// where they are in the document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
+pub enum Value<'a> {
     Null,
     Bool(bool),
     Integer(i64),
-    Text(String),
-    Array(Vec<Value>),
-    Object(Vec<(String, Value)>),
+    Text(Cow<'a, str>),
+    Array(Vec<Value<'a>>),
+    Object(Vec<Member<'a>>),
+}
+
+pub type Member<'a> = (Cow<'a, str>, Value<'a>);
+
+/// A transaction's names, all out of one parse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The whole document in canonical form.
+    pub canonical: Vec<u8>,
+    /// SHA-256 over the canonical form of everything but the top-level `signature`.
+    pub transaction_id: [u8; 32],
+    /// What the sender signs: the transaction without `content` and `signature`, with its id as
+    /// `transaction_id`, canonical. So the signature binds every public field, and through the id
+    /// the content too, and whoever holds only the header can check it.
+    pub signing_bytes: Vec<u8>,
+    /// The canonical form of `content`, if there is one.
+    pub content: Option<Vec<u8>>,
 }
 
 /// The canonical bytes of a document.
@@ -47,53 +67,59 @@ pub fn canonicalize(document: &[u8]) -> Result<Vec<u8>, CanonicalError> {
     Ok(out)
 }
 
-/// SHA-256 over the canonical form of everything but the top-level `signature`.
-pub fn transaction_id(document: &[u8]) -> Result<[u8; 32], CanonicalError> {
-    Ok(id_of(&members(parse(document)?)?))
-}
-
-/// The bytes that the sender signs: the transaction without `content` and `signature`, with its
-/// id as `transaction_id`, canonical. So the signature binds every public field, and through the
-/// id the content too, and whoever holds only the header can check it.
-pub fn signing_bytes(document: &[u8]) -> Result<Vec<u8>, CanonicalError> {
-    let mut members = members(parse(document)?)?;
-    let id = id_of(&members);
-    members.retain(|(name, _)| name != "content" && name != "signature" && name != "transaction_id");
-    members.push(("transaction_id".into(), Value::Text(hex(&id))));
-    sort(&mut members);
-    let mut out = Vec::with_capacity(document.len());
-    write(&Value::Object(members), &mut out);
-    Ok(out)
+/// Name a transaction.
+pub fn name(document: &[u8]) -> Result<Named, CanonicalError> {
+    let Value::Object(mut members) = parse(document)? else {
+        return Err(CanonicalError { path: String::new(), rule: "is a JSON object".into() });
+    };
+    let mut canonical = Vec::with_capacity(document.len());
+    write_members(members.iter(), &mut canonical);
+    let mut unsigned = Vec::with_capacity(document.len());
+    write_members(members.iter().filter(|(name, _)| name != "signature"), &mut unsigned);
+    let transaction_id: [u8; 32] = Sha256::digest(&unsigned).into();
+    let content = members.iter().find(|(name, _)| name == "content").map(|(_, value)| written(value));
+    members.retain(|(name, _)| !matches!(name.as_ref(), "content" | "signature" | "transaction_id"));
+    let at = members.partition_point(|(name, _)| utf16_order(name, "transaction_id").is_lt());
+    members.insert(at, ("transaction_id".into(), Value::Text(hex(&transaction_id).into())));
+    let mut signing_bytes = unsigned;
+    signing_bytes.clear();
+    write_members(members.iter(), &mut signing_bytes);
+    Ok(Named { canonical, transaction_id, signing_bytes, content })
 }
 
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-fn id_of(members: &[(String, Value)]) -> [u8; 32] {
+/// The canonical form of a parsed value.
+pub fn written(value: &Value<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    write_members(members.iter().filter(|(name, _)| name != "signature"), &mut out);
-    Sha256::digest(&out).into()
+    write(value, &mut out);
+    out
 }
 
-fn members(value: Value) -> Result<Vec<(String, Value)>, CanonicalError> {
-    match value {
-        Value::Object(members) => Ok(members),
-        _ => Err(CanonicalError { path: String::new(), rule: "is a JSON object".into() }),
+/// Order by UTF-16 code units, told from UTF-8: only surrogate pairs (which begin above EF in
+/// UTF-8, and with D8..DB in UTF-16) come before U+E000..U+FFFF (which begin with EE or EF).
+fn utf16_order(left: &str, right: &str) -> Ordering {
+    match left.bytes().zip(right.bytes()).find(|(left, right)| left != right) {
+        Some((left, right))
+            if left.min(right) >= 0xEE && left.max(right) >= 0xF0 && left.min(right) < 0xF0 =>
+        {
+            right.cmp(&left)
+        }
+        Some((left, right)) => left.cmp(&right),
+        None => left.len().cmp(&right.len()),
     }
 }
 
-fn sort(members: &mut [(String, Value)]) {
-    members.sort_by(|(left, _), (right, _)| left.encode_utf16().cmp(right.encode_utf16()));
-}
-
-fn write(value: &Value, out: &mut Vec<u8>) {
+fn write(value: &Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),
-        Value::Integer(number) => out.extend_from_slice(number.to_string().as_bytes()),
+        Value::Integer(number) => write_integer(*number, out),
         Value::Text(text) => write_text(text, out),
         Value::Array(items) => {
             out.push(b'[');
@@ -109,7 +135,7 @@ fn write(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
-fn write_members<'a>(members: impl Iterator<Item = &'a (String, Value)>, out: &mut Vec<u8>) {
+fn write_members<'m, 'a: 'm>(members: impl Iterator<Item = &'m Member<'a>>, out: &mut Vec<u8>) {
     out.push(b'{');
     for (index, (name, value)) in members.enumerate() {
         if index > 0 {
@@ -122,10 +148,31 @@ fn write_members<'a>(members: impl Iterator<Item = &'a (String, Value)>, out: &m
     out.push(b'}');
 }
 
+fn write_integer(number: i64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
 fn write_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
-    for &byte in text.as_bytes() {
-        match byte {
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|&byte| ends_a_run(byte)) {
+        let (plain, special) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        match special[0] {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
             0x08 => out.extend_from_slice(b"\\b"),
@@ -133,15 +180,21 @@ fn write_text(text: &str, out: &mut Vec<u8>) {
             b'\n' => out.extend_from_slice(b"\\n"),
             0x0c => out.extend_from_slice(b"\\f"),
             b'\r' => out.extend_from_slice(b"\\r"),
-            0..0x20 => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
-            _ => out.push(byte),
+            byte => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
         }
+        rest = &special[1..];
     }
+    out.extend_from_slice(rest);
     out.push(b'"');
 }
 
+/// What can't stand in a string as it is.
+fn ends_a_run(byte: u8) -> bool {
+    byte == b'"' || byte == b'\\' || byte < 0x20
+}
+
 /// Parse one I-JSON document strictly.
-pub fn parse(document: &[u8]) -> Result<Value, CanonicalError> {
+pub fn parse(document: &[u8]) -> Result<Value<'_>, CanonicalError> {
     let text = std::str::from_utf8(document)
         .map_err(|_| CanonicalError { path: String::new(), rule: "is UTF-8".into() })?;
     let mut parser = Parser { text, at: 0, path: Vec::new() };
@@ -160,18 +213,18 @@ fn is_noncharacter(character: char) -> bool {
     code & 0xFFFE == 0xFFFE || (0xFDD0..=0xFDEF).contains(&code)
 }
 
-enum Step {
-    Name(String),
+enum Step<'a> {
+    Name(Cow<'a, str>),
     Index(usize),
 }
 
 struct Parser<'a> {
     text: &'a str,
     at: usize,
-    path: Vec<Step>,
+    path: Vec<Step<'a>>,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
     fn fail<T>(&self, rule: &str) -> Result<T, CanonicalError> {
         let path = self.path.iter().fold(String::new(), |path, step| match step {
             Step::Name(name) => path + "/" + &name.replace('~', "~0").replace('/', "~1"),
@@ -198,7 +251,7 @@ impl Parser<'_> {
         self.fail(rule)
     }
 
-    fn value(&mut self) -> Result<Value, CanonicalError> {
+    fn value(&mut self) -> Result<Value<'a>, CanonicalError> {
         if self.path.len() > DEPTH_MAX {
             return self.fail("is nested at most 32 deep");
         }
@@ -221,9 +274,9 @@ impl Parser<'_> {
         }
     }
 
-    fn object(&mut self) -> Result<Value, CanonicalError> {
+    fn object(&mut self) -> Result<Value<'a>, CanonicalError> {
         self.at += 1;
-        let mut members: Vec<(String, Value)> = Vec::new();
+        let mut members: Vec<Member<'a>> = Vec::new();
         self.space();
         if self.peek() == Some(b'}') {
             self.at += 1;
@@ -250,7 +303,9 @@ impl Parser<'_> {
             self.take(b'}', "is JSON (RFC 8259): a comma or the end of the object")?;
             break;
         }
-        sort(&mut members);
+        if !members.is_sorted_by(|(left, _), (right, _)| utf16_order(left, right).is_lt()) {
+            members.sort_by(|(left, _), (right, _)| utf16_order(left, right));
+        }
         if let Some(pair) = members.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             self.path.push(Step::Name(pair[0].0.clone()));
             return self.fail("is given once (no duplicate names, RFC 7493)");
@@ -258,7 +313,7 @@ impl Parser<'_> {
         Ok(Value::Object(members))
     }
 
-    fn array(&mut self) -> Result<Value, CanonicalError> {
+    fn array(&mut self) -> Result<Value<'a>, CanonicalError> {
         self.at += 1;
         let mut items = Vec::new();
         self.space();
@@ -282,7 +337,7 @@ impl Parser<'_> {
         }
     }
 
-    fn number(&mut self) -> Result<Value, CanonicalError> {
+    fn number(&mut self) -> Result<Value<'a>, CanonicalError> {
         let start = self.at;
         if self.peek() == Some(b'-') {
             self.at += 1;
@@ -306,17 +361,11 @@ impl Parser<'_> {
         }
     }
 
-    fn string(&mut self) -> Result<String, CanonicalError> {
+    fn string(&mut self) -> Result<Cow<'a, str>, CanonicalError> {
         self.at += 1;
-        let mut out = String::new();
+        let run = self.run()?;
+        let mut out = Cow::Borrowed(run);
         loop {
-            let rest = &self.text[self.at..];
-            let Some(stop) = rest.bytes().position(|byte| byte == b'"' || byte == b'\\' || byte < 0x20)
-            else {
-                return self.fail("is JSON (RFC 8259): a string that ends");
-            };
-            out.push_str(&rest[..stop]);
-            self.at += stop;
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
@@ -327,10 +376,25 @@ impl Parser<'_> {
                 }
                 Some(b'\\') => {
                     self.at += 1;
-                    out.push(self.escape()?);
+                    let escaped = self.escape()?;
+                    let text = out.to_mut();
+                    text.push(escaped);
+                    text.push_str(self.run()?);
                 }
                 _ => return self.fail("is JSON (RFC 8259): no control characters in a string"),
             }
+        }
+    }
+
+    /// Text as it stands, to the next quote, escape or control character.
+    fn run(&mut self) -> Result<&'a str, CanonicalError> {
+        let rest = &self.text[self.at..];
+        match rest.bytes().position(ends_a_run) {
+            Some(stop) => {
+                self.at += stop;
+                Ok(&rest[..stop])
+            }
+            None => self.fail("is JSON (RFC 8259): a string that ends"),
         }
     }
 

@@ -8,10 +8,12 @@
 pub mod canonical;
 pub mod certificates;
 pub mod dependencies;
+mod ed25519_batch;
 pub mod flags;
 pub mod places;
 pub mod sealing;
 pub mod signatures;
+pub mod verified;
 pub mod votes;
 
 mod bindings;

@@ -11,7 +11,7 @@
 //! - Egypt is Africa but for Sinai (east of 32.57° E, the Suez Canal), Middle East.
 
 use ahash::AHashMap;
-use h3o::{LatLng, Resolution};
+use h3o::{CellIndex, LatLng, Resolution};
 use std::sync::LazyLock;
 
 /// Mean radius of the Earth (IUGG R1).
@@ -20,6 +20,9 @@ pub const EARTH_RADIUS_M: f64 = 6_371_008.8;
 pub const H3_RESOLUTION: Resolution = Resolution::Seven;
 pub const LATITUDE_E7_MAX: i64 = 900_000_000;
 pub const LONGITUDE_E7_MAX: i64 = 1_800_000_000;
+
+/// Points that are scanned rather than divided.
+const LEAF: usize = 8;
 
 const MIDDLE_EAST: [&str; 14] =
     ["AE", "BH", "IL", "IQ", "IR", "JO", "KW", "LB", "OM", "PS", "QA", "SA", "SY", "YE"];
@@ -35,13 +38,13 @@ pub struct Position {
     pub longitude_e7: i64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     pub city: &'static str,
     /// ISO 3166-1 alpha-2.
     pub country: &'static str,
     pub continent: &'static str,
-    pub h3_cell: String,
+    pub h3_cell: CellIndex,
     /// From the position to the city's centre, along the great circle.
     pub distance_m: u32,
     pub geoname_id: u32,
@@ -61,14 +64,14 @@ pub fn locate(position: Position) -> Result<Place, &'static str> {
         return Err(field);
     }
     let (latitude, longitude) = degrees(position);
-    let cell = LatLng::new(latitude, longitude).map_err(|_| "latitude_e7")?.to_cell(H3_RESOLUTION);
+    let h3_cell = LatLng::new(latitude, longitude).map_err(|_| "latitude_e7")?.to_cell(H3_RESOLUTION);
     let gazetteer = &*GAZETTEER;
     let (city, distance_m) = gazetteer.nearest(unit(position));
     Ok(Place {
         city: city.name,
         country: city.country,
         continent: city.continent,
-        h3_cell: cell.to_string(),
+        h3_cell,
         distance_m: distance_m.round() as u32,
         geoname_id: city.geoname_id,
     })
@@ -88,10 +91,29 @@ struct City {
     geoname_id: u32,
 }
 
-/// A kd-tree without pointers: the median of each range is its root, axes take turns.
+/// A balanced kd-tree: halves at the widest axis, down to ranges of at most `LEAF` points.
+///
+/// The dividers lie in an array of their own, as a binary heap does, so that the upper levels stay
+/// in the nearest cache.
 struct Gazetteer {
+    dividers: Vec<Divider>,
     points: Vec<Point>,
     cities: Vec<City>,
+}
+
+/// Where the halves of a range end: oceans between them are part of neither.
+#[derive(Default, Clone, Copy)]
+struct Divider {
+    axis: usize,
+    lower_max: f64,
+    upper_min: f64,
+}
+
+/// What a search knows: where to, and the best so far.
+struct Search {
+    wanted: Point,
+    best: usize,
+    squared: f64,
 }
 
 impl Gazetteer {
@@ -103,49 +125,80 @@ impl Gazetteer {
             .collect();
         let mut rows: Vec<(Point, City)> = CITIES.lines().filter_map(|line| row(line, &countries)).collect();
         assert!(!rows.is_empty(), "the embedded gazetteer is empty");
-        arrange(&mut rows, 0);
+        let mut dividers = Vec::new();
+        arrange(&mut rows, 0, &mut dividers);
         let (points, cities) = rows.into_iter().unzip();
-        Self { points, cities }
+        Self { dividers, points, cities }
     }
 
     fn nearest(&self, wanted: Point) -> (&City, f64) {
-        let mut best = (0, f64::INFINITY);
-        self.search(wanted, 0, self.points.len(), 0, &mut best);
-        (&self.cities[best.0], arc_m(best.1))
+        let mut search = Search { wanted, best: 0, squared: f64::INFINITY };
+        self.descend(0, 0, self.points.len(), [0.0; 3], &mut search);
+        (&self.cities[search.best], arc_m(search.squared))
     }
 
-    fn search(&self, wanted: Point, start: usize, end: usize, axis: usize, best: &mut (usize, f64)) {
-        if start >= end {
+    /// Search a range; `outside` is how far the wanted point lies from the range's box, by axis.
+    fn descend(&self, node: usize, start: usize, end: usize, outside: Point, search: &mut Search) {
+        if end - start <= LEAF {
+            for (offset, point) in self.points[start..end].iter().enumerate() {
+                search.offer(start + offset, point);
+            }
             return;
         }
+        let Divider { axis, lower_max, upper_min } = self.dividers[node];
         let middle = start + (end - start) / 2;
-        let squared = chord_squared(wanted, self.points[middle]);
-        if squared < best.1 {
-            *best = (middle, squared);
-        }
-        let offset = wanted[axis] - self.points[middle][axis];
-        let next = (axis + 1) % 3;
-        let (near, far) = if offset < 0.0 {
-            ((start, middle), (middle + 1, end))
-        } else {
-            ((middle + 1, end), (start, middle))
-        };
-        self.search(wanted, near.0, near.1, next, best);
-        if offset * offset < best.1 {
-            self.search(wanted, far.0, far.1, next, best);
+        let wanted = search.wanted[axis];
+        let (above_lower, below_upper) = (wanted - lower_max, upper_min - wanted);
+        let lower = (2 * node + 1, start, middle, above_lower);
+        let upper = (2 * node + 2, middle, end, below_upper);
+        for (node, start, end, gap) in if above_lower < below_upper { [lower, upper] } else { [upper, lower] }
+        {
+            let mut outside = outside;
+            outside[axis] = outside[axis].max(gap);
+            if squared(outside) < search.squared {
+                self.descend(node, start, end, outside, search);
+            }
         }
     }
 }
 
-fn arrange(rows: &mut [(Point, City)], axis: usize) {
-    if rows.len() < 2 {
+impl Search {
+    fn offer(&mut self, place: usize, point: &Point) {
+        let squared = chord_squared(self.wanted, *point);
+        if squared < self.squared {
+            (self.best, self.squared) = (place, squared);
+        }
+    }
+}
+
+fn arrange(rows: &mut [(Point, City)], node: usize, dividers: &mut Vec<Divider>) {
+    if rows.len() <= LEAF {
         return;
     }
+    let axis = widest(rows);
     let middle = rows.len() / 2;
     rows.select_nth_unstable_by(middle, |left, right| left.0[axis].total_cmp(&right.0[axis]));
-    let (before, after) = rows.split_at_mut(middle);
-    arrange(before, (axis + 1) % 3);
-    arrange(&mut after[1..], (axis + 1) % 3);
+    let (lower, upper) = rows.split_at_mut(middle);
+    if dividers.len() <= node {
+        dividers.resize(node + 1, Divider::default());
+    }
+    dividers[node] = Divider { axis, lower_max: extent(lower, axis).1, upper_min: extent(upper, axis).0 };
+    arrange(lower, 2 * node + 1, dividers);
+    arrange(upper, 2 * node + 2, dividers);
+}
+
+fn widest(rows: &[(Point, City)]) -> usize {
+    let width = |axis| {
+        let (low, high) = extent(rows, axis);
+        high - low
+    };
+    (1..3).fold(0, |best, axis| if width(axis) > width(best) { axis } else { best })
+}
+
+fn extent(rows: &[(Point, City)], axis: usize) -> (f64, f64) {
+    rows.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), row| {
+        (low.min(row.0[axis]), high.max(row.0[axis]))
+    })
 }
 
 fn row(line: &'static str, countries: &AHashMap<&str, &'static str>) -> Option<(Point, City)> {
@@ -195,7 +248,11 @@ fn unit(position: Position) -> Point {
 }
 
 fn chord_squared(left: Point, right: Point) -> f64 {
-    (0..3).map(|axis| (left[axis] - right[axis]).powi(2)).sum()
+    squared([left[0] - right[0], left[1] - right[1], left[2] - right[2]])
+}
+
+fn squared(vector: Point) -> f64 {
+    vector[0] * vector[0] + vector[1] * vector[1] + vector[2] * vector[2]
 }
 
 fn arc_m(chord_squared: f64) -> f64 {
@@ -232,6 +289,34 @@ mod tests {
             let place = locate(at(latitude, longitude)).unwrap();
             assert_eq!((place.country, place.continent), (country, continent), "{place:?}");
             assert!(place.distance_m < 20_000, "{place:?}");
+        }
+    }
+
+    #[test]
+    fn towns_on_a_border_lie_on_their_own_side() {
+        for (latitude, longitude, city, country, continent) in [
+            (47.6603, 9.1758, "Konstanz", "DE", "Europe"),
+            (47.6505, 9.1750, "Kreuzlingen", "CH", "Europe"),
+            (48.5730, 7.8152, "Kehl", "DE", "Europe"),
+            (48.5839, 7.7455, "Strasbourg", "FR", "Europe"),
+            (31.7587, -106.4869, "El Paso", "US", "NorthAmerica"),
+            (31.7202, -106.4608, "Ciudad Juárez", "MX", "NorthAmerica"),
+            (42.3314, -83.0457, "Detroit", "US", "NorthAmerica"),
+            (42.3000, -83.0165, "Windsor", "CA", "NorthAmerica"),
+            (-4.2661, 15.2832, "Brazzaville", "CG", "Africa"),
+            (-4.3275, 15.3136, "Kinshasa", "CD", "Africa"),
+            (29.5267, 35.0078, "Aqaba", "JO", "MiddleEast"),
+            (29.5580, 34.9482, "Eilat", "IL", "MiddleEast"),
+            // A country's exclave follows its country, but for the special cases.
+            (35.8892, -5.3204, "Ceuta", "ES", "Europe"),
+            (41.0227, 29.0137, "Üsküdar", "TR", "MiddleEast"),
+            (41.6772, 26.5560, "Edirne", "TR", "Europe"),
+            (51.7671, 55.0988, "Orenburg", "RU", "Europe"),
+            (56.8573, 60.6153, "Yekaterinburg", "RU", "Asia"),
+            (29.9737, 32.5263, "Suez", "EG", "Africa"),
+        ] {
+            let place = locate(at(latitude, longitude)).unwrap();
+            assert_eq!((place.city, place.country, place.continent), (city, country, continent));
         }
     }
 

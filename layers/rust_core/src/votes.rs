@@ -2,6 +2,7 @@
 
 use crate::signatures::{Algorithm, Signed, batch_verify};
 use ahash::{AHashMap, AHashSet};
+use std::collections::BTreeMap;
 
 /// Keeps a vote from being taken for any other signed thing.
 pub const VOTE_DOMAIN: &[u8] = b"love-vote-v1\0";
@@ -31,21 +32,90 @@ pub struct Tally {
     pub is_final: bool,
     pub stake: u128,
     pub voters: Vec<String>,
-    /// Claimed voters whose vote counts for nothing: unknown, or the signature is not theirs.
+    /// Claimed voters whose vote counts for nothing: unknown, the signature is not theirs, or they
+    /// voted for another transaction of this nonce as well.
     pub refused: Vec<String>,
+    /// Proofs against delegates that broke the promise of one vote for each nonce.
+    pub double_votes: Vec<DoubleVote>,
 }
 
+/// Two votes of one delegate for one (sender, nonce): each signature verifies by itself, so
+/// whoever holds both can show what the delegate did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoubleVote {
+    pub delegate_id: String,
+    pub sender: [u8; 32],
+    pub nonce: u64,
+    /// Transaction id and signature, in the order in which they came.
+    pub votes: [([u8; 32], Vec<u8>); 2],
+}
+
+const VOTE_MESSAGE_LEN: usize = VOTE_DOMAIN.len() + 8 + 32 + 32 + 8;
+
 /// What a delegate signs: domain, epoch, transaction id, sender, nonce; integers big-endian.
-pub fn vote_message(epoch: u64, transaction_id: &[u8; 32], sender: &[u8; 32], nonce: u64) -> Vec<u8> {
-    [VOTE_DOMAIN, &epoch.to_be_bytes(), transaction_id, sender, &nonce.to_be_bytes()].concat()
+pub fn vote_message(
+    epoch: u64,
+    transaction_id: &[u8; 32],
+    sender: &[u8; 32],
+    nonce: u64,
+) -> [u8; VOTE_MESSAGE_LEN] {
+    let mut message = [0; VOTE_MESSAGE_LEN];
+    let mut at = 0;
+    for part in [VOTE_DOMAIN, &epoch.to_be_bytes(), transaction_id, sender, &nonce.to_be_bytes()] {
+        message[at..at + part.len()].copy_from_slice(part);
+        at += part.len();
+    }
+    message
 }
 
 /// Verify all votes and tally them by transaction, in the order in which these first appear.
+///
+/// A delegate that voted for two transactions of one nonce counts for neither: otherwise a third
+/// of the stake could make both final.
 pub fn collect(votes: &[Vote<'_>], delegates: &[Delegate], epoch: u64) -> Vec<Tally> {
     let registry: AHashMap<&str, &Delegate> =
         delegates.iter().map(|delegate| (delegate.delegate_id.as_str(), delegate)).collect();
     let total: u128 = registry.values().map(|delegate| u128::from(delegate.stake)).sum();
-    let messages: Vec<Vec<u8>> = votes
+    let verified = verify(votes, &registry, epoch);
+    let doubles = double_votes(votes, &verified);
+
+    let mut places: AHashMap<[u8; 32], usize> = AHashMap::new();
+    let mut counted: AHashSet<(usize, &str)> = AHashSet::with_capacity(votes.len());
+    let mut tallies: Vec<Tally> = Vec::new();
+    for (vote, verified) in votes.iter().zip(verified) {
+        let place = *places.entry(vote.transaction_id).or_insert_with(|| {
+            tallies.push(Tally {
+                transaction_id: vote.transaction_id,
+                is_final: false,
+                stake: 0,
+                voters: Vec::new(),
+                refused: Vec::new(),
+                double_votes: Vec::new(),
+            });
+            tallies.len() - 1
+        });
+        let tally = &mut tallies[place];
+        if !verified || doubles.contains_key(&promise(vote)) {
+            tally.refused.push(vote.delegate_id.to_owned());
+        } else if counted.insert((place, vote.delegate_id)) {
+            tally.stake += u128::from(registry[vote.delegate_id].stake);
+            tally.voters.push(vote.delegate_id.to_owned());
+        }
+    }
+    for tally in &mut tallies {
+        tally.is_final = total > 0 && 3 * tally.stake >= 2 * total;
+    }
+    for pair in doubles.values().flatten() {
+        let proof = proof_of(votes, *pair);
+        for index in pair {
+            tallies[places[&votes[*index].transaction_id]].double_votes.push(proof.clone());
+        }
+    }
+    tallies
+}
+
+fn verify(votes: &[Vote<'_>], registry: &AHashMap<&str, &Delegate>, epoch: u64) -> Vec<bool> {
+    let messages: Vec<_> = votes
         .iter()
         .map(|vote| vote_message(epoch, &vote.transaction_id, &vote.sender, vote.nonce))
         .collect();
@@ -62,34 +132,41 @@ pub fn collect(votes: &[Vote<'_>], delegates: &[Delegate], epoch: u64) -> Vec<Ta
             }
         })
         .collect();
-    let verified = batch_verify(&signed);
+    batch_verify(&signed)
+}
 
-    let mut places: AHashMap<[u8; 32], usize> = AHashMap::new();
-    let mut counted: AHashSet<([u8; 32], &str)> = AHashSet::new();
-    let mut tallies: Vec<Tally> = Vec::new();
-    for (vote, verified) in votes.iter().zip(verified) {
-        let place = *places.entry(vote.transaction_id).or_insert_with(|| {
-            tallies.push(Tally {
-                transaction_id: vote.transaction_id,
-                is_final: false,
-                stake: 0,
-                voters: Vec::new(),
-                refused: Vec::new(),
-            });
-            tallies.len() - 1
-        });
-        let tally = &mut tallies[place];
-        if !verified {
-            tally.refused.push(vote.delegate_id.to_owned());
-        } else if counted.insert((vote.transaction_id, vote.delegate_id)) {
-            tally.stake += u128::from(registry[vote.delegate_id].stake);
-            tally.voters.push(vote.delegate_id.to_owned());
+/// What a delegate promises once: a transaction for this sender's nonce.
+type Promise<'a> = (&'a str, [u8; 32], u64);
+
+fn promise<'a>(vote: &Vote<'a>) -> Promise<'a> {
+    (vote.delegate_id, vote.sender, vote.nonce)
+}
+
+/// The broken promises: for each its first vote beside every vote for another transaction.
+fn double_votes<'a>(votes: &[Vote<'a>], verified: &[bool]) -> BTreeMap<Promise<'a>, Vec<[usize; 2]>> {
+    let mut first: AHashMap<Promise<'_>, usize> = AHashMap::with_capacity(votes.len());
+    let mut pairs: BTreeMap<Promise<'a>, Vec<[usize; 2]>> = BTreeMap::new();
+    for (index, vote) in votes.iter().enumerate().filter(|(index, _)| verified[*index]) {
+        let one = *first.entry(promise(vote)).or_insert(index);
+        let is_other = |before: usize| votes[before].transaction_id != vote.transaction_id;
+        if is_other(one) {
+            let known = pairs.entry(promise(vote)).or_default();
+            if known.iter().all(|[_, before]| is_other(*before)) {
+                known.push([one, index]);
+            }
         }
     }
-    for tally in &mut tallies {
-        tally.is_final = total > 0 && 3 * tally.stake >= 2 * total;
+    pairs
+}
+
+fn proof_of(votes: &[Vote<'_>], pair: [usize; 2]) -> DoubleVote {
+    let vote = &votes[pair[0]];
+    DoubleVote {
+        delegate_id: vote.delegate_id.to_owned(),
+        sender: vote.sender,
+        nonce: vote.nonce,
+        votes: pair.map(|index| (votes[index].transaction_id, votes[index].signature.to_vec())),
     }
-    tallies
 }
 
 #[cfg(test)]
@@ -155,5 +232,49 @@ mod tests {
         assert_eq!(stake(&vote, 4), 0);
         assert_eq!(stake(&Vote { nonce: 8, ..vote.clone() }, 3), 0);
         assert_eq!(stake(&Vote { delegate_id: "stranger", ..vote }, 3), 0);
+    }
+
+    #[test]
+    fn a_delegate_that_votes_twice_for_one_nonce_counts_for_neither_and_is_told_on() {
+        let made: Vec<_> = (1..=3).map(|seed| delegate(seed, 1)).collect();
+        let delegates: Vec<_> = made.iter().map(|(_, delegate)| delegate.clone()).collect();
+        // Delegates 0 and 1 vote for transaction 1, delegates 1 and 2 for transaction 2.
+        let cast = [(0, 1u8), (1, 1), (1, 2), (2, 2), (1, 2)];
+        let signatures: Vec<[u8; 64]> = cast
+            .iter()
+            .map(|&(voter, id)| made[voter].0.sign(&vote_message(3, &[id; 32], &[7; 32], 9)).into())
+            .collect();
+        let votes: Vec<_> = cast
+            .iter()
+            .zip(&signatures)
+            .map(|(&(voter, id), signature)| Vote {
+                delegate_id: &delegates[voter].delegate_id,
+                transaction_id: [id; 32],
+                sender: [7; 32],
+                nonce: 9,
+                signature,
+            })
+            .collect();
+        let tallies = collect(&votes, &delegates, 3);
+        for tally in &tallies {
+            assert_eq!((tally.stake, tally.is_final), (1, false));
+            let [proof] = &tally.double_votes[..] else { panic!("{tally:?}") };
+            assert_eq!((proof.delegate_id.as_str(), proof.sender, proof.nonce), ("d2", [7; 32], 9));
+            for (id, signature) in &proof.votes {
+                let message = vote_message(3, id, &[7; 32], 9);
+                let public_key = &delegates[1].public_key;
+                let algorithm = Some(Algorithm::Ed25519);
+                assert!(Signed { algorithm, public_key, message: &message, signature }.verifies());
+            }
+            assert_eq!(proof.votes.clone().map(|(id, _)| id[0]), [1, 2]);
+        }
+        assert_eq!(tallies[1].refused, ["d2", "d2"]);
+        // Another nonce, another sender or a forged vote is no double vote.
+        for other in [Vote { nonce: 8, ..votes[2].clone() }, Vote { signature: &[0; 64], ..votes[2].clone() }]
+        {
+            let tallies = collect(&[votes[0].clone(), votes[1].clone(), other], &delegates, 3);
+            assert!(tallies.iter().all(|tally| tally.double_votes.is_empty()));
+            assert!(tallies[0].is_final);
+        }
     }
 }

@@ -7,38 +7,51 @@ Examples
 >>> import federation_dag
 >>> federation_dag.canonicalize(b'{"b": 1, "a": "x"}')
 b'{"a":"x","b":1}'
->>> federation_dag.resolve_object_deps([([], [b"o" * 32]), ([b"o" * 32], [])])
+>>> deps = federation_dag.resolve_object_deps([([], [b"o" * 32]), ([b"o" * 32], [])])
+>>> list(deps)
 [[0], [1]]
+>>> deps.conflicts(1) == [(0, b"o" * 32)]
+True
 """
 
 from rust_core._native import federation_dag as _native
 
 CanonicalError = _native.CanonicalError
+DoubleVote = _native.DoubleVote
+NamedTransaction = _native.NamedTransaction
+ObjectDeps = _native.ObjectDeps
 Place = _native.Place
 Tally = _native.Tally
+VerifiedBatch = _native.VerifiedBatch
+VerifiedHeader = _native.VerifiedHeader
 account_id = _native.account_id
 batch_verify = _native.batch_verify
 canonicalize = _native.canonicalize
 distance_m = _native.distance_m
 dpos_parallel_collect = _native.dpos_parallel_collect
 locate = _native.locate
+name_transaction = _native.name_transaction
 resolve_object_deps = _native.resolve_object_deps
-signing_bytes = _native.signing_bytes
-transaction_id = _native.transaction_id
+verify_headers = _native.verify_headers
 vote_message = _native.vote_message
 
 __all__ = [
     "CanonicalError",
+    "DoubleVote",
+    "NamedTransaction",
+    "ObjectDeps",
     "Place",
     "Tally",
+    "VerifiedBatch",
+    "VerifiedHeader",
     "account_id",
     "batch_verify",
     "canonicalize",
     "distance_m",
     "dpos_parallel_collect",
     "locate",
+    "name_transaction",
     "resolve_object_deps",
-    "signing_bytes",
-    "transaction_id",
+    "verify_headers",
     "vote_message",
 ]

@@ -1,18 +1,24 @@
-from typing import final
+from collections.abc import Iterator
+from typing import ClassVar, final
 
 __all__ = [
     "CanonicalError",
+    "DoubleVote",
+    "NamedTransaction",
+    "ObjectDeps",
     "Place",
     "Tally",
+    "VerifiedBatch",
+    "VerifiedHeader",
     "account_id",
     "batch_verify",
     "canonicalize",
     "distance_m",
     "dpos_parallel_collect",
     "locate",
+    "name_transaction",
     "resolve_object_deps",
-    "signing_bytes",
-    "transaction_id",
+    "verify_headers",
     "vote_message",
 ]
 
@@ -38,11 +44,31 @@ def canonicalize(document: bytes) -> bytes:
     CanonicalError
     """
 
-def transaction_id(document: bytes) -> bytes:
-    """SHA-256 (32 bytes) over the canonical form of everything but the top-level `signature`."""
+@final
+class NamedTransaction:
+    """A transaction's names, all out of one parse."""
 
-def signing_bytes(document: bytes) -> bytes:
-    """What the sender signs: canonical form without `content` and `signature`, with `transaction_id`."""
+    @property
+    def canonical(self) -> bytes:
+        """The whole document."""
+    @property
+    def transaction_id(self) -> bytes:
+        """SHA-256 (32 bytes) over the canonical form of everything but the top-level `signature`."""
+    @property
+    def signing_bytes(self) -> bytes:
+        """What the sender signs: canonical, without `content` and `signature`, with `transaction_id`."""
+    @property
+    def content(self) -> bytes | None:
+        """The canonical form of `content`."""
+
+def name_transaction(document: bytes) -> NamedTransaction:
+    """Name a transaction.
+
+    Raises
+    ------
+    CanonicalError
+        It is not strict I-JSON, or not an object.
+    """
 
 def account_id(algorithm: str, public_key: bytes) -> bytes:
     """SHA-256 (32 bytes) of the key's SubjectPublicKeyInfo (DER).
@@ -63,14 +89,97 @@ def batch_verify(items: list[tuple[str, bytes, bytes, bytes]]) -> list[bool]:
         context), mixed as they come; any other name does not verify.
     """
 
-def resolve_object_deps(items: list[tuple[list[bytes], list[bytes]]]) -> list[list[int]]:
+@final
+class VerifiedHeader:
+    """A well-formed header, signed by the key whose account is its sender."""
+
+    @property
+    def transaction_id(self) -> bytes: ...
+    @property
+    def sender(self) -> bytes: ...
+    @property
+    def nonce(self) -> int: ...
+    @property
+    def signing_bytes(self) -> bytes:
+        """The header's canonical JSON."""
+
+@final
+class VerifiedBatch:
+    """What was found out about each header; comes only out of `verify_headers`.
+
+    A sequence of `VerifiedHeader`, `None` where a header was refused.
+    """
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> VerifiedHeader | None: ...
+    def __iter__(self) -> Iterator[VerifiedHeader | None]: ...
+    @property
+    def reasons(self) -> list[str | None]:
+        """`malformed`, `bad_signature`, `not_the_sender`, or `None` for a verified header."""
+    @property
+    def deps(self) -> ObjectDeps:
+        """The layers; what was refused reads and writes nothing."""
+    def places(self) -> list[Place | None]:
+        """Proof of Place of the verified headers whose position is on the globe."""
+
+def verify_headers(headers: list[tuple[str, bytes, bytes, bytes]]) -> VerifiedBatch:
+    """Parse, verify and order signed headers in one pass; never raises for a bad one.
+
+    Parameters
+    ----------
+    headers : list of (algorithm, public_key, header, signature)
+        `header` is JSON; the signature is over its canonical form.
+    """
+
+@final
+class ObjectDeps:
+    """Layers of a batch: a sequence of lists of indices, equal to such a list of lists."""
+
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    def __len__(self) -> int: ...
+    def __getitem__(self, layer: int, /) -> list[int]: ...
+    def __iter__(self) -> Iterator[list[int]]: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def conflicts(self, index: int) -> list[tuple[int, bytes]]:
+        """Why a transaction is in its layer: (earlier index, object id), latest first.
+
+        For what it reads that is the last writer; for what it writes also each reader since.
+
+        Raises
+        ------
+        IndexError
+            There is no such transaction.
+        """
+
+def resolve_object_deps(items: list[tuple[list[bytes], list[bytes]]]) -> ObjectDeps:
     """Layers of indices that may run in parallel, from each item's (reads, writes), ids of 32 bytes.
 
     Conflicting writers keep their order in the batch; equal input gives equal layers.
+
+    Raises
+    ------
+    ValueError
+        Names the id that is not 32 bytes.
     """
 
 def vote_message(epoch: int, transaction_id: bytes, sender: bytes, nonce: int) -> bytes:
     """What a delegate signs: `love-vote-v1\\0`, epoch, id (32), sender (32), nonce; 64-bit big-endian."""
+
+@final
+class DoubleVote:
+    """Two votes of one delegate for one (sender, nonce); both signatures verify."""
+
+    @property
+    def delegate_id(self) -> str: ...
+    @property
+    def sender(self) -> bytes: ...
+    @property
+    def nonce(self) -> int: ...
+    @property
+    def transaction_ids(self) -> tuple[bytes, bytes]: ...
+    @property
+    def signatures(self) -> tuple[bytes, bytes]:
+        """Of the votes for these transactions, in their order."""
 
 @final
 class Tally:
@@ -87,7 +196,10 @@ class Tally:
     def voters(self) -> list[str]: ...
     @property
     def refused(self) -> list[str]:
-        """Delegates whose vote is unknown or badly signed and counts for nothing."""
+        """Delegates whose vote counts for nothing: unknown, badly signed, or a double vote."""
+    @property
+    def double_votes(self) -> list[DoubleVote]:
+        """Proofs that a voter also voted for another transaction of this sender's nonce."""
 
 def dpos_parallel_collect(
     votes: list[tuple[str, bytes, bytes, int, bytes]],
@@ -95,6 +207,8 @@ def dpos_parallel_collect(
     epoch: int,
 ) -> list[Tally]:
     """Verify all votes and tally them by transaction, in order of first appearance.
+
+    A delegate that voted for two transactions of one nonce counts for neither.
 
     Parameters
     ----------

@@ -119,9 +119,9 @@ pub mod cert_rust {
         content: &[u8],
         associated_data: &[u8],
     ) -> PyResult<Sealed<'py>> {
-        let (wrapped, ciphertext) =
-            py.detach(|| sealing::seal(public_key, content, associated_data)).map_err(not_opened)?;
-        Ok((PyBytes::new(py, &wrapped), PyBytes::new(py, &ciphertext)))
+        let sealer = sealing::ContentSealer::new(public_key, 1, sealing::CONTENT_KEY_LIFETIME_S)
+            .map_err(not_opened)?;
+        sealed(py, &sealer, content, associated_data)
     }
 
     #[pyfunction]
@@ -132,10 +132,27 @@ pub mod cert_rust {
         ciphertext: &[u8],
         associated_data: &[u8],
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let content = py
-            .detach(|| sealing::open(private_key, wrapped_key, ciphertext, associated_data))
-            .map_err(not_opened)?;
-        Ok(PyBytes::new(py, &content))
+        let content_len = sealing::content_len(ciphertext).map_err(not_opened)?;
+        PyBytes::new_with(py, content_len, |content| {
+            py.detach(|| sealing::open_into(private_key, wrapped_key, ciphertext, associated_data, content))
+                .map_err(not_opened)
+        })
+    }
+
+    fn sealed<'py>(
+        py: Python<'py>,
+        sealer: &sealing::ContentSealer,
+        content: &[u8],
+        associated_data: &[u8],
+    ) -> PyResult<Sealed<'py>> {
+        let mut content_key = None;
+        let ciphertext = PyBytes::new_with(py, content.len() + sealing::SEALED_OVERHEAD, |ciphertext| {
+            let used = py.detach(|| sealer.seal_into(content, associated_data, ciphertext));
+            content_key = Some(used.map_err(not_opened)?);
+            Ok(())
+        })?;
+        let content_key = content_key.ok_or_else(|| not_opened(sealing::SealError))?;
+        Ok((PyBytes::new(py, content_key.wrapped()), ciphertext))
     }
 
     #[pyclass(frozen)]
@@ -150,8 +167,9 @@ pub mod cert_rust {
         #[new]
         #[pyo3(signature = (public_key, key_id, uses_max = sealing::CONTENT_KEY_USES_MAX, lifetime_s = sealing::CONTENT_KEY_LIFETIME_S))]
         fn new(public_key: &[u8], key_id: String, uses_max: u64, lifetime_s: u64) -> PyResult<Self> {
-            let sealer = sealing::ContentSealer::new(public_key, uses_max, lifetime_s)
-                .map_err(|_| SealErrorType::new_err("public_key or uses_max is out of its limits"))?;
+            let sealer = sealing::ContentSealer::new(public_key, uses_max, lifetime_s).map_err(|_| {
+                SealErrorType::new_err("public_key, uses_max or lifetime_s is out of its limits")
+            })?;
             Ok(Self { sealer, key_id })
         }
 
@@ -161,9 +179,7 @@ pub mod cert_rust {
             content: &[u8],
             associated_data: &[u8],
         ) -> PyResult<Sealed<'py>> {
-            let (wrapped, ciphertext) =
-                py.detach(|| self.sealer.seal(content, associated_data)).map_err(not_opened)?;
-            Ok((PyBytes::new(py, &wrapped), PyBytes::new(py, &ciphertext)))
+            sealed(py, &self.sealer, content, associated_data)
         }
     }
 }

@@ -9,6 +9,7 @@ create_exception!(flag_rust, FlagError, PyValueError);
 #[pymodule]
 pub mod flag_rust {
     use super::FlagError as FlagErrorType;
+    use crate::bindings::Items;
     use crate::bindings::buffers::{ReadableWords, WritableWords};
     use crate::flags;
     use pyo3::exceptions::PyValueError;
@@ -80,7 +81,7 @@ pub mod flag_rust {
     }
 
     #[pyfunction]
-    fn from_names(names: Vec<String>) -> PyResult<u32> {
-        flags::from_names(names.iter().map(String::as_str)).map_err(FlagErrorType::new_err)
+    fn from_names(names: Items<String>) -> PyResult<u32> {
+        flags::from_names(names.0.iter().map(String::as_str)).map_err(FlagErrorType::new_err)
     }
 }

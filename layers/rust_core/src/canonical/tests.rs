@@ -46,11 +46,15 @@ fn what_is_not_strict_i_json_is_refused_with_its_place() {
 
 #[test]
 fn the_id_leaves_out_only_the_signature() {
-    let id = transaction_id(br#"{"b":2,"a":1,"signature":"x"}"#).unwrap();
-    assert_eq!(id, <[u8; 32]>::from(Sha256::digest(br#"{"a":1,"b":2}"#)));
-    let signing = signing_bytes(br#"{"content":{},"a":1,"signature":"x"}"#).unwrap();
-    let id = hex(&transaction_id(br#"{"content":{},"a":1}"#).unwrap());
-    assert_eq!(signing, format!("{{\"a\":1,\"transaction_id\":\"{id}\"}}").into_bytes());
+    let named = name(br#"{"b":2,"a":1,"signature":"x"}"#).unwrap();
+    assert_eq!(named.transaction_id, <[u8; 32]>::from(Sha256::digest(br#"{"a":1,"b":2}"#)));
+    assert_eq!((&named.canonical[..], named.content), (&br#"{"a":1,"b":2,"signature":"x"}"#[..], None));
+    let named = name(br#"{"content":{"z":1,"y":2},"a":1,"signature":"x","zone":3}"#).unwrap();
+    let id = hex(&Sha256::digest(br#"{"a":1,"content":{"y":2,"z":1},"zone":3}"#));
+    let wanted = format!("{{\"a\":1,\"transaction_id\":\"{id}\",\"zone\":3}}");
+    assert_eq!(String::from_utf8(named.signing_bytes).unwrap(), wanted);
+    assert_eq!(named.content, Some(br#"{"y":2,"z":1}"#.to_vec()));
+    assert_eq!(name(b"[]").unwrap_err().rule, "is a JSON object");
 }
 
 /// Any text but noncharacters, which I-JSON refuses.
@@ -82,6 +86,13 @@ proptest! {
     }
 
     #[test]
+    fn names_are_ordered_by_utf_16(left in text(), right in text(), common in text()) {
+        for (left, right) in [(left.clone(), right.clone()), (common.clone() + &left, common + &right)] {
+            prop_assert_eq!(utf16_order(&left, &right), left.encode_utf16().cmp(right.encode_utf16()));
+        }
+    }
+
+    #[test]
     fn canonical_bytes_are_a_fixed_point(value in json()) {
         let once = canonicalize(&serde_json::to_vec(&value).unwrap()).unwrap();
         prop_assert_eq!(canonicalize(&once).unwrap(), once);
@@ -92,4 +103,10 @@ proptest! {
         let _ = canonicalize(&bytes);
         let _ = canonicalize(text.as_bytes());
     }
+}
+
+#[test]
+fn surrogates_come_before_the_last_of_the_basic_plane() {
+    let names = ["z", "\u{7ff}", "\u{d7ff}", "\u{10000}", "\u{10fffd}", "\u{e000}", "\u{fffd}"];
+    assert!(names.is_sorted_by(|left, right| utf16_order(left, right).is_lt()));
 }
