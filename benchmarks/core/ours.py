@@ -3,7 +3,7 @@
 import struct
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -84,7 +84,7 @@ def check_cold(frames: Sequence[bytes]) -> Work:
     now_s = int(time.time())
 
     def work() -> bool:
-        check = _authority(ca_der, crl_der)
+        check = cert_rust.Authority(ca_der, crl_der).check
         return all(check(der, now_s).account_id for der in certificates)
 
     return work
@@ -94,7 +94,7 @@ def check_warm(frames: Sequence[bytes]) -> Work:
     """Account certificates that the authority has checked before."""
     ca_der, crl_der, *certificates = frames
     now_s = int(time.time())
-    check = _authority(ca_der, crl_der)
+    check = cert_rust.Authority(ca_der, crl_der).check
     return lambda: all(check(der, now_s).account_id for der in certificates)
 
 
@@ -130,10 +130,3 @@ def _holds(one: Signed) -> bool:
     except InvalidSignature:
         return False
     return True
-
-
-def _authority(ca_der: bytes, crl_der: bytes) -> Callable[[bytes, int], Any]:
-    if hasattr(cert_rust, "Authority"):
-        check: Callable[[bytes, int], Any] = cert_rust.Authority(ca_der, crl_der).check
-        return check
-    return lambda der, now_s: cert_rust.check_certificate(der, ca_der, crl_der, now_s)

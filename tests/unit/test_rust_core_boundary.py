@@ -28,8 +28,7 @@ CA = FederationCa.create()
 CERTIFICATE = make_account(
     Issuer(CA, Ed25519PrivateKey.generate(), "k", "i", "a"), Continent.EUROPE
 ).certificate
-CRL = CA.revocation_list(())
-AUTHORITY = cert_rust.Authority(CA.certificate_der, CRL)
+AUTHORITY = cert_rust.Authority(CA.certificate_der, None)
 PRIVATE, PUBLIC = cert_rust.hybrid_keygen()
 SEALED = cert_rust.hybrid_seal(PUBLIC, b"rent", b"ids")
 SEALER = cert_rust.ContentSealer(PUBLIC, "key")
@@ -41,15 +40,16 @@ DOCUMENT = b'{"amount":5,"content":{"note":"x"},"nonce":1,"signature":"s"}'
 OBJECTS = [([ID], [OTHER_ID]), ([OTHER_ID], [ID, ID])]
 DEPS = federation_dag.resolve_object_deps(OBJECTS)
 HEADER = ("Ed25519", SIGNER_PUBLIC, DOCUMENT, SIGNER.sign(DOCUMENT))
+FLAGS = array("I", [flag_rust.VERIFIED, flag_rust.PLACED])
 BATCH = federation_dag.verify_headers([HEADER])
 
 # A good call of each public function and method; a new one fails the tests until it has one.
 GOOD_CALLS: dict[str, tuple[Any, ...]] = {
     "cert_rust.ContentSealer": (PUBLIC, "key", 10, 60),
     "cert_rust.ContentSealer.seal": (SEALER, b"rent", b"ids"),
-    "cert_rust.Authority": (CA.certificate_der, CRL),
+    "cert_rust.Authority": (CA.certificate_der, CA.revocation_list()),
     "cert_rust.Authority.check": (AUTHORITY, CERTIFICATE, int(time.time())),
-    "cert_rust.Authority.replace_crl": (AUTHORITY, CRL),
+    "cert_rust.Authority.replace_crl": (AUTHORITY, CA.revocation_list()),
     "cert_rust.hybrid_keygen": (),
     "cert_rust.hybrid_open": (PRIVATE, *SEALED, b"ids"),
     "cert_rust.hybrid_seal": (PUBLIC, b"rent", b"ids"),
@@ -73,11 +73,11 @@ GOOD_CALLS: dict[str, tuple[Any, ...]] = {
     "federation_dag.verify_headers": ([HEADER] * 2,),
     "federation_dag.vote_message": (3, ID, OTHER_ID, 7),
     "flag_rust.check": (flag_rust.VERIFIED,),
-    "flag_rust.count": (array("I", [flag_rust.VERIFIED]), flag_rust.VERIFIED),
-    "flag_rust.first_impossible": (array("I", [flag_rust.VERIFIED]),),
+    "flag_rust.count": (FLAGS, flag_rust.VERIFIED),
+    "flag_rust.first_impossible": (FLAGS,),
     "flag_rust.from_names": (["verified", "placed"],),
     "flag_rust.merge": (flag_rust.VERIFIED, flag_rust.PLACED),
-    "flag_rust.merge_into": (array("I", [flag_rust.VERIFIED]), array("I", [flag_rust.PLACED])),
+    "flag_rust.merge_into": (array("I", FLAGS), FLAGS),
     "flag_rust.names": (flag_rust.VERIFIED,),
 }
 
@@ -133,6 +133,7 @@ scalars = st.one_of(
     st.binary(max_size=3_500).map(bytearray),
     st.sampled_from([0, 31, 32, 33, 64, 1312, 1952, 2420, 3309]).map(bytes),
     st.binary(max_size=40).map(lambda part: memoryview(part)),
+    st.binary(max_size=40).map(lambda part: array("I", part[: len(part) // 4 * 4])),
     st.sampled_from([object(), object, len, range(3), Uncountable(), EndlessSequence(), iter(())]),
 )
 junk = st.recursive(
