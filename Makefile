@@ -26,7 +26,7 @@ $(UV):
 
 $(CACHE)/ready: $(UV) uv.lock pyproject.toml $(wildcard */pyproject.toml layers/*/pyproject.toml) \
 		$(shell find layers/rust_core/src layers/rust_core/data layers/rust_core/python -type f -name '*.[rtp]*') \
-		layers/rust_core/Cargo.lock
+		layers/rust_core/Cargo.toml layers/rust_core/Cargo.lock
 	$(UV) sync --frozen --compile-bytecode
 	@touch $@
 
