@@ -30,7 +30,7 @@ from lovectl.verdict import judge
 
 RESULTS: Final = Path(__file__).parent / "results" / "pipeline.json"
 #: Rounds by batch size.
-ROUNDS: Final = {1: 40, 32: 12, 256: 5}
+ROUNDS: Final = {1: 150, 32: 50, 256: 15}
 WARM_UP_ROUNDS: Final = 3
 CONTINENT: Final = Continent.EUROPE
 POST_ITEMS: Final = 100
