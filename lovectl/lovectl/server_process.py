@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from lovectl.errors import ServerFailed
-from lovectl.guardian import guard
+from lovectl.guardian import mark
 from lovectl.processes import (
     POLL_S,
     STOP_TIMEOUT_S,
@@ -65,7 +65,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**inherited_environment(), **self._environment},
+                env={**inherited_environment(), **self._environment, **mark()},
                 cwd=self._directory,
                 start_new_session=True,
             )
@@ -73,7 +73,6 @@ class Server:
             self.identity = ProcessIdentity.of(self._process.pid)
         except ProcessLookupError:
             raise ServerFailed(self.name, "ended at once", self.log) from None
-        guard(self.identity)
 
     def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Return when the server serves.

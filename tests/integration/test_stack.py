@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ import pytest
 from lovectl import stack as stacks
 from lovectl.delegates import LIGHT_NODES
 from lovectl.errors import AlreadyRunning, NotRunning, StackError
+from lovectl.guardian import marked
 from lovectl.processes import ProcessIdentity, stop
 from lovectl.state import load_state
 
@@ -166,6 +168,7 @@ def test_an_interrupted_start_leaves_nothing_running(number: signal.Signals) -> 
         assert starting.wait(timeout=30) != 0
     assert not any(each.is_running() for each in servers)
     assert not (directory / "state.json").exists()
+    _wait_until_nothing_runs_in(directory)
 
 
 def test_servers_end_with_whoever_started_them_even_if_killed(source: Path) -> None:
@@ -173,15 +176,43 @@ def test_servers_end_with_whoever_started_them_even_if_killed(source: Path) -> N
     start = "import sys, time; from pathlib import Path; from lovectl import stack"
     command = [sys.executable, "-c", f"{start}; stack.up({name!r}, source=Path(sys.argv[1]))"]
     with subprocess.Popen([*command, str(source)], stderr=subprocess.DEVNULL) as starting:
-        servers = _servers_once_some_run(name)
+        _servers_once_some_run(name)
         starting.kill()
-    end_s = time.monotonic() + 30
-    while any(each.is_running() for each in servers) and time.monotonic() < end_s:
-        time.sleep(0.05)
-    assert not any(each.is_running() for each in servers)
+    _wait_until_nothing_runs_in(stacks.stack_directory(name))
     with stacks.running(name, source=source) as again:  # what the dead one left is no obstacle
         assert stacks.find(name) is not None
         assert again.state.api_url
+
+
+def test_a_server_that_nobody_noted_ends_with_whoever_started_it() -> None:
+    start = "import subprocess, os; from lovectl.guardian import mark"
+    run = "subprocess.Popen(['sleep', '600'], env={**os.environ, **mark()}); print(mark().popitem()[1])"
+    command = [sys.executable, "-c", f"{start}; {run}"]
+    token = subprocess.check_output(command, text=True).strip()
+    end_s = time.monotonic() + 30
+    while marked(token) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    assert not marked(token)
+
+
+def _wait_until_nothing_runs_in(directory: Path) -> None:
+    """Also processes that were not noted before the start was interrupted."""
+    end_s = time.monotonic() + 30
+    while (left := _running_in(directory)) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    assert not left
+
+
+def _running_in(directory: Path) -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if (
+                entry.name.isdigit()
+                and f"{directory}/".encode() in (entry / "cmdline").read_bytes()
+            ):
+                found.append(entry.name)
+    return found
 
 
 def _servers_once_some_run(name: str) -> list[ProcessIdentity]:
