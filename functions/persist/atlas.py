@@ -15,9 +15,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from federation.regions import CONTINENTS, get_mongo_uri_by_continent
-from federation.secrets import read_secret
-from federation.settings import load_settings
+from federation.regions import CONTINENTS
+from federation.route_providers import RoutesUnavailable
+from federation.routing import Route, Router, start_router
+from federation.settings import both, load_settings
 from persist.breaker import Breaker
 from persist.field_encryption import FieldKeys, aws_credentials
 from persist.motor_db_handler import Document, MotorDBHandler
@@ -40,9 +41,8 @@ Result = TypeVar("Result")
 
 
 class AtlasSettings(msgspec.Struct, frozen=True):
-    """Where clusters and KMS keys are, and how long they are waited for."""
+    """Where the KMS keys are, and how long clusters are waited for; where those are: `Router`."""
 
-    mongo_secret: str
     kms_key_arns: str
     persist_timeout_ms: int = 120
     cold_timeout_ms: int = 3_000
@@ -52,11 +52,13 @@ class AtlasSettings(msgspec.Struct, frozen=True):
 class AtlasTier:
     """All clusters; each is connected to when it is first needed."""
 
-    def __init__(self, settings: AtlasSettings, directory: Path) -> None:
+    def __init__(self, settings: AtlasSettings, router: Router, directory: Path) -> None:
         self._settings = settings
+        self._router = router
+        self._rereading: asyncio.Future[Any] | None = None
         self._directory = directory
         self._kms_key_arns: dict[str, str] = msgspec.json.decode(settings.kms_key_arns)
-        self._handlers: dict[str, tuple[dict[str, str], MotorDBHandler]] = {}
+        self._handlers: dict[str, _Connected] = {}
         self._connecting = {one.value: asyncio.Lock() for one in CONTINENTS}
         self._breakers = {one.value: Breaker() for one in CONTINENTS}
         self._loop = asyncio.new_event_loop()
@@ -183,6 +185,9 @@ class AtlasTier:
                         raise
                     # A connection from before a restart; what is tried is insert-only.
                     answer = await work(handler)
+        except RoutesUnavailable as error:
+            breaker.failed()
+            raise TierUnavailable(f"Atlas {continent}: {error.detail}") from error
         except (PyMongoError, BotoCoreError, ClientError, OSError, TimeoutError) as error:
             breaker.failed()
             raise TierUnavailable(f"Atlas {continent}: {type(error).__name__}") from error
@@ -191,33 +196,54 @@ class AtlasTier:
 
     async def _handler(self, continent: str) -> MotorDBHandler:
         credentials = aws_credentials()
-        known = self._handlers.get(continent)
-        if known is not None and known[0] == credentials:
-            return known[1]
+        known = self._connected(continent, credentials)
+        if known is not None:
+            self._reread_routes()
+            return known
         async with self._connecting[continent]:
-            known = self._handlers.get(continent)
-            if known is None or known[0] != credentials:
-                # Lambda's credentials change every few hours; CSFLE keeps those it was made with.
-                fresh = await self._connect(continent, credentials)
-                self._handlers[continent] = (credentials, fresh)
-                return fresh
-            return known[1]
+            known = self._connected(continent, credentials)
+            if known is not None:
+                return known
+            # A provider that is slow must not hold up the other continents.
+            route = await asyncio.to_thread(self._router.route, continent)
+            fresh = await self._connect(continent, route, credentials)
+            self._handlers[continent] = _Connected(route, credentials, fresh)
+            return fresh
 
-    async def _connect(self, continent: str, credentials: dict[str, str]) -> MotorDBHandler:
-        secret = read_secret(self._settings.mongo_secret)
-        uri = get_mongo_uri_by_continent(continent, secret["uris"])
-        await _knock(uri)
+    def _connected(self, continent: str, credentials: dict[str, str]) -> MotorDBHandler | None:
+        """The handler, unless credentials or route are others than those it was made with.
+
+        Lambda's credentials change every few hours; CSFLE keeps those it was made with.
+        """
+        known = self._handlers.get(continent)
+        if known is None or known.credentials != credentials:
+            return None
+        # A provider that says nothing of this continent any more takes no working store away.
+        if self._router.known_route(continent) not in (None, known.route):
+            return None
+        return known.handler
+
+    def _reread_routes(self) -> None:
+        """Read expired routes beside the work: who has a connection doesn't wait for them."""
+        running = self._rereading is not None and not self._rereading.done()
+        if self._router.expired() and not running:
+            self._rereading = self._loop.run_in_executor(None, self._router.refresh)
+
+    async def _connect(
+        self, continent: str, route: Route, credentials: dict[str, str]
+    ) -> MotorDBHandler:
+        await _knock(route.uri)
         keys = FieldKeys(f"content-{continent}", self._kms_key_arns[continent], credentials)
         cold_ms = self._settings.cold_timeout_ms
         with pymongo.timeout(cold_ms / 1000):
             handler = await MotorDBHandler.new(
-                uri,
+                route.uri,
                 DATABASE,
                 keys=keys,
                 serverSelectionTimeoutMS=cold_ms,
                 connectTimeoutMS=cold_ms,
                 retryWrites=False,
-                **self._tls_files(secret),
+                **self._tls_files(route),
             )
             try:
                 await handler.create_unique_index(TRANSACTIONS, "sender", "nonce")
@@ -226,16 +252,20 @@ class AtlasTier:
                 raise
         return handler
 
-    def _tls_files(self, secret: Mapping[str, str]) -> dict[str, str]:
+    def _tls_files(self, route: Route) -> dict[str, str]:
         """PyMongo takes certificates as files only; these are readable by this process' user."""
         options = {}
-        for option, member in (("tlsCAFile", "ca_pem"), ("tlsCertificateKeyFile", "client_pem")):
-            if secret.get(member):
+        certificates = (
+            ("tlsCAFile", "ca", route.ca_pem),
+            ("tlsCertificateKeyFile", "client", route.client_pem),
+        )
+        for option, name, pem in certificates:
+            if pem:
                 # A new file each time, readable by its owner only: another connection may be
                 # reading the one before.
-                descriptor, path = tempfile.mkstemp(".pem", member, self._directory)
+                descriptor, path = tempfile.mkstemp(".pem", name, self._directory)
                 with os.fdopen(descriptor, "w") as file:
-                    file.write(secret[member])
+                    file.write(pem)
                 options[option] = path
         return options
 
@@ -251,7 +281,16 @@ class AtlasTier:
 
 def connect_atlas() -> AtlasTier:
     """The tier as the environment sets it."""
-    return AtlasTier(load_settings(AtlasSettings), Path(tempfile.mkdtemp(prefix="atlas-")))
+    settings, router = both(lambda: load_settings(AtlasSettings), start_router)
+    return AtlasTier(settings, router, Path(tempfile.mkdtemp(prefix="atlas-")))
+
+
+class _Connected(msgspec.Struct, frozen=True):
+    """A handler, and what it was made with."""
+
+    route: Route
+    credentials: dict[str, str]
+    handler: MotorDBHandler
 
 
 def _duplicates(error: BulkWriteError) -> list[int]:

@@ -9,8 +9,8 @@ import msgspec
 import pymongo
 import pytest
 
-from federation import secrets
 from federation.regions import CONTINENTS
+from federation.routing import start_router
 from lovectl.processes import free_ports
 from lovectl.servers import LOCAL_REGION, session_arguments
 from persist.atlas import AtlasSettings, AtlasTier
@@ -60,21 +60,20 @@ def key_arns(ministack: Any) -> Iterator[dict[str, str]]:
 
 def _atlas(port: int, server: Any, key_arns: dict[str, str], directory: Path) -> AtlasTier:
     uri = f"mongodb://127.0.0.1:{port}/?tls=true&directConnection=true"
-    secrets._cache["love/mongo-faults"] = (
-        float("inf"),
+    router = start_router(
         {
-            "uris": {one.value: uri for one in CONTINENTS},
-            "ca_pem": server.pki.ca_file.read_text(),
-            "client_pem": server.pki.client_pem_file.read_text(),
-        },
+            "MONGO_URI_PROVIDER": "environment",
+            **{f"MONGO_URI_{one.name}": uri for one in CONTINENTS},
+            "MONGO_CA_PEM": server.pki.ca_file.read_text(),
+            "MONGO_CLIENT_PEM": server.pki.client_pem_file.read_text(),
+        }
     )
     settings = AtlasSettings(
-        mongo_secret="love/mongo-faults",
         kms_key_arns=msgspec.json.encode(key_arns).decode(),
         persist_timeout_ms=int(TIMEOUT_S * 1000),
         read_timeout_ms=int(TIMEOUT_S * 1000),
     )
-    return AtlasTier(settings, directory)
+    return AtlasTier(settings, router, directory)
 
 
 @pytest.fixture

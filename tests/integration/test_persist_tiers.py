@@ -13,6 +13,7 @@ import pymongo
 import pytest
 
 from federation.regions import CONTINENTS
+from federation.routing import start_router
 from lovectl.servers import LOCAL_REGION, session_arguments
 from persist.atlas import AtlasSettings, AtlasTier
 from persist.dynamodb import DynamodbTier
@@ -85,20 +86,19 @@ def atlas(
 def atlas_tier(port: int, server: Any, key_arns: dict[str, str], directory: Path) -> AtlasTier:
     """A tier whose clusters are all at `port`."""
     uri = f"mongodb://127.0.0.1:{port}/?tls=true&directConnection=true"
-    secret = {
-        "uris": {one.value: uri for one in CONTINENTS},
-        "ca_pem": server.pki.ca_file.read_text(),
-        "client_pem": server.pki.client_pem_file.read_text(),
-    }
-    from federation import secrets
-
-    secrets._cache["love/mongo"] = (float("inf"), secret)
+    router = start_router(
+        {
+            "MONGO_URI_PROVIDER": "environment",
+            **{f"MONGO_URI_{one.name}": uri for one in CONTINENTS},
+            "MONGO_CA_PEM": server.pki.ca_file.read_text(),
+            "MONGO_CLIENT_PEM": server.pki.client_pem_file.read_text(),
+        }
+    )
     settings = AtlasSettings(
-        mongo_secret="love/mongo",
         kms_key_arns=msgspec.json.encode(key_arns).decode(),
         persist_timeout_ms=int(TIMEOUT_S * 1000),
     )
-    return AtlasTier(settings, directory)
+    return AtlasTier(settings, router, directory)
 
 
 @pytest.fixture(scope="module")

@@ -35,3 +35,11 @@ CONTENT_KEY_USES_MAX: Final = 2**20
 CONTENT_KEY_LIFETIME_S: Final = 300
 
 SECRET_TTL_S: Final = 60
+
+#: One read of a secret or a parameter; with both attempts it ends within a function's 5 s.
+SETTING_CONNECT_TIMEOUT_S: Final = 0.5
+SETTING_READ_TIMEOUT_S: Final = 1.0
+SETTING_ATTEMPTS_MAX: Final = 2
+
+#: After a failed read of the clusters' URIs, their provider is left alone for so long.
+ROUTES_REST_S: Final = 1.0

@@ -1,4 +1,4 @@
-"""The seven continents, their Atlas clusters, and the way from a continent to its store's URI."""
+"""The seven continents, their Atlas clusters and regions."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -66,38 +66,3 @@ def continent_named(name: object) -> Continent:
         return Continent(str(name))
     except ValueError:
         raise UnknownContinent(name) from None
-
-
-def get_mongo_uri_by_continent(continent: str, uris: Mapping[str, str] | None = None) -> str:
-    """The connection string of a continent's Atlas cluster.
-
-    Parameters
-    ----------
-    continent : str
-        One of the seven names, such as `"Europe"`.
-    uris : Mapping[str, str], optional
-        Continent to URI; by default the `uris` of the secret that the setting `MONGO_SECRET` names.
-
-    Raises
-    ------
-    UnknownContinent
-        For any other name; never returns `None`.
-    SettingsError
-        The setting is missing, or the secret names no URI for this continent.
-    """
-    from federation.errors import SettingsError
-
-    chosen = continent_named(continent)
-    if uris is None:
-        import os
-
-        from federation.secrets import read_secret
-
-        name = os.environ.get("MONGO_SECRET")
-        if not name:
-            raise SettingsError(["MONGO_SECRET is missing"])
-        uris = read_secret(name)["uris"]
-    try:
-        return uris[chosen.value]
-    except KeyError:
-        raise SettingsError([f"no MongoDB URI for {chosen.value}"]) from None

@@ -1,10 +1,16 @@
 """JSON secrets out of AWS Secrets Manager, kept for a short while by each execution environment."""
 
+import functools
 import json
 import time
 from typing import Any
 
-from federation.limits import SECRET_TTL_S
+from federation.limits import (
+    SECRET_TTL_S,
+    SETTING_ATTEMPTS_MAX,
+    SETTING_CONNECT_TIMEOUT_S,
+    SETTING_READ_TIMEOUT_S,
+)
 
 _cache: dict[str, tuple[float, dict[str, Any]]] = {}
 
@@ -27,7 +33,7 @@ def read_secret(name: str, ttl_s: float = SECRET_TTL_S) -> dict[str, Any]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        text = _client().get_secret_value(SecretId=name)["SecretString"]
+        text = fetch_secret(name)
     except (BotoCoreError, ClientError):
         if known is None:
             raise
@@ -38,14 +44,26 @@ def read_secret(name: str, ttl_s: float = SECRET_TTL_S) -> dict[str, Any]:
     return value
 
 
-_clients: list[Any] = []
+def fetch_secret(name: str) -> str:
+    """The text kept under `name`, read now.
+
+    Raises
+    ------
+    botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError
+        It can't be read.
+    """
+    return str(settings_client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
 
 
-def _client() -> Any:
-    if not _clients:
-        import boto3
-        from botocore.config import Config
+@functools.cache
+def settings_client(service: str) -> Any:
+    """A boto3 client that reads settings: it gives up soon, as somebody waits for the answer."""
+    import boto3
+    from botocore.config import Config
 
-        config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 2})
-        _clients.append(boto3.client("secretsmanager", config=config))
-    return _clients[0]
+    config = Config(
+        connect_timeout=SETTING_CONNECT_TIMEOUT_S,
+        read_timeout=SETTING_READ_TIMEOUT_S,
+        retries={"total_max_attempts": SETTING_ATTEMPTS_MAX},
+    )
+    return boto3.client(service, config=config)  # type: ignore[call-overload]

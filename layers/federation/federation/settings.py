@@ -1,7 +1,7 @@
 """Typed settings out of the environment, checked once at start-up, all faults in one message."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import msgspec
@@ -9,6 +9,8 @@ import msgspec
 from federation.errors import SettingsError
 
 SettingsT = TypeVar("SettingsT", bound=msgspec.Struct)
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 
 def load_settings(
@@ -53,3 +55,22 @@ def load_settings(
     if problems:
         raise SettingsError(problems)
     return model(**values)
+
+
+def both(first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
+    """Load two groups of settings; what both lack is said in one message.
+
+    Raises
+    ------
+    SettingsError
+        Names the problems of the first, then those of the second.
+    """
+    try:
+        loaded = first()
+    except SettingsError as error:
+        try:
+            second()
+        except SettingsError as another:
+            raise SettingsError(error.problems + another.problems) from None
+        raise
+    return loaded, second()
