@@ -10,7 +10,8 @@ import pymongo
 import pytest
 
 from federation.regions import CONTINENTS
-from federation.routing import start_router
+from federation.route_providers import Routes, RoutesUnavailable
+from federation.routing import Router, RouterSettings
 from lovectl.processes import free_ports
 from lovectl.servers import LOCAL_REGION, session_arguments
 from persist.atlas import AtlasSettings, AtlasTier
@@ -25,6 +26,8 @@ TIMEOUT_S = 0.5
 PATIENCE_S = 1.0
 #: What a call behind an open breaker may take, signatures checked and all.
 RESTING_S = 0.05
+#: What takes effect in time, but not at once, is waited for so long.
+SETTLING_S = 30.0
 TABLE = "transactions-faults"
 
 
@@ -58,16 +61,33 @@ def key_arns(ministack: Any) -> Iterator[dict[str, str]]:
         yield {one.value: arn for one in CONTINENTS}
 
 
-def _atlas(port: int, server: Any, key_arns: dict[str, str], directory: Path) -> AtlasTier:
+def _routes(port: int, server: Any) -> Routes:
     uri = f"mongodb://127.0.0.1:{port}/?tls=true&directConnection=true"
-    router = start_router(
-        {
-            "MONGO_URI_PROVIDER": "environment",
-            **{f"MONGO_URI_{one.name}": uri for one in CONTINENTS},
-            "MONGO_CA_PEM": server.pki.ca_file.read_text(),
-            "MONGO_CLIENT_PEM": server.pki.client_pem_file.read_text(),
-        }
+    return Routes(
+        {one.value: uri for one in CONTINENTS},
+        server.pki.ca_file.read_text(),
+        server.pki.client_pem_file.read_text(),
     )
+
+
+class Routed:
+    """A provider of routes that may change, or fail."""
+
+    def __init__(self, routes: Routes) -> None:
+        self.routes: Routes | None = routes
+        self.reads = 0
+
+    def read(self) -> Routes:
+        self.reads += 1
+        if self.routes is None:
+            raise RoutesUnavailable("the provider fails")
+        return self.routes
+
+
+def _atlas(
+    provider: Routed, key_arns: dict[str, str], directory: Path, ttl_s: int = 60
+) -> AtlasTier:
+    router = Router(provider, RouterSettings(mongo_uri_ttl_s=ttl_s))
     settings = AtlasSettings(
         kms_key_arns=msgspec.json.encode(key_arns).decode(),
         persist_timeout_ms=int(TIMEOUT_S * 1000),
@@ -86,7 +106,8 @@ def atlas(
 ) -> Tier:
     """Tier 1 behind a proxy."""
     port = proxied("persist-atlas", ferretdb.port)
-    return Tier("atlas", "persist-atlas", _atlas(port, ferretdb, key_arns, tmp_path), toxiproxy)
+    store = _atlas(Routed(_routes(port, ferretdb)), key_arns, tmp_path)
+    return Tier("atlas", "persist-atlas", store, toxiproxy)
 
 
 @pytest.fixture
@@ -327,11 +348,49 @@ async def test_the_handler_encrypts_content_on_every_way_in(
 def test_a_cluster_that_was_never_reached_is_unavailable_at_once(
     ferretdb: Any, key_arns: dict[str, str], tmp_path: Path, groups: Any
 ) -> None:
-    store = _atlas(free_ports(1)[0], ferretdb, key_arns, tmp_path)
+    store = _atlas(Routed(_routes(free_ports(1)[0], ferretdb)), key_arns, tmp_path)
     started_s = time.perf_counter()
     persisted = store_group(groups.group(groups.item()), "atlas", store)
     assert persisted.outcome == "unavailable"
     assert time.perf_counter() - started_s < PATIENCE_S
+
+
+def test_a_connected_cluster_stores_on_while_the_provider_of_its_uri_fails(
+    ferretdb: Any, key_arns: dict[str, str], tmp_path: Path, groups: Any
+) -> None:
+    provider = Routed(_routes(ferretdb.port, ferretdb))
+    store = _atlas(provider, key_arns, tmp_path, ttl_s=0)
+    _until(lambda: _outcome(store, groups) == "stored")
+    provider.routes, reads = None, provider.reads
+
+    def stored_and_read_in_vain() -> bool:
+        assert _outcome(store, groups) == "stored"
+        return provider.reads > reads
+
+    _until(stored_and_read_in_vain)
+
+
+def test_a_changed_uri_is_taken_over_without_a_restart(
+    ferretdb: Any, key_arns: dict[str, str], tmp_path: Path, groups: Any
+) -> None:
+    provider = Routed(_routes(ferretdb.port, ferretdb))
+    store = _atlas(provider, key_arns, tmp_path, ttl_s=0)
+    _until(lambda: _outcome(store, groups) == "stored")
+    provider.routes = _routes(free_ports(1)[0], ferretdb)
+    _until(lambda: _outcome(store, groups) == "unavailable")
+    provider.routes = _routes(ferretdb.port, ferretdb)
+    _until(lambda: _outcome(store, groups) == "stored")
+
+
+def _outcome(store: AtlasTier, groups: Any) -> str:
+    return str(store_group(groups.group(groups.item()), "atlas", store).outcome)
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + SETTLING_S
+    while not holds():
+        assert time.monotonic() < deadline_s, "it never came to hold"
+        time.sleep(0.01)
 
 
 def _edit(server: Any, item: Any, values: dict[str, Any]) -> None:

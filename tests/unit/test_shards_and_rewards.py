@@ -5,12 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flag_rust
-from federation.batch import Batch, Grouped, Item
+from federation.batch import Batch, Grouped, Item, Place
 from federation.limits import SHARDS_PER_CONTINENT
 from federation.regions import CONTINENTS
 from federation.transaction import Envelope, Header, Position, Sealed
 from reward.split import reward_groups, split
-from shard.grouping import group_by_continent
+from shard.grouping import group_by_continent, home_of
 from shard.rendezvous import shard_of
 
 ACCOUNTS = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -40,6 +40,20 @@ def test_every_item_is_in_one_group_with_its_key(senders: list[tuple[str, str | 
             assert one.envelope.home_continent in (None, group.continent)
             assert one.shard is not None
             assert 0 <= one.shard < SHARDS_PER_CONTINENT
+
+
+@given(ACCOUNTS, HOMES, HOMES)
+def test_home_is_by_the_certificate_then_by_the_place_and_never_none(
+    sender: str, certified: str | None, placed: str | None
+) -> None:
+    one = item(sender, certified, 0)
+    if placed is not None:
+        place = Place("populated", "City", "XX", placed, "8" * 15, 0)
+        one = msgspec.structs.replace(one, place=place)
+    home = home_of(one)
+    assert home == (certified or placed or home)
+    assert home in {continent.value for continent in CONTINENTS}
+    assert home == home_of(one)
 
 
 @settings(deadline=None)
