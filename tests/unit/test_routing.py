@@ -212,6 +212,18 @@ def test_all_that_router_and_provider_lack_is_said_in_one_message(
     assert refused.value.problems[1:] == [f"{name} is missing" for name in lacking]
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["http://vault.example:8200", "http://127.0.0.1.example", "http://localhost:1@vault.example"],
+)
+def test_vault_is_not_asked_in_clear_over_a_network(address: str) -> None:
+    settings = {"MONGO_URI_PROVIDER": "vault", "VAULT_ADDR": address}
+    with pytest.raises(SettingsError) as refused:
+        start_router(settings)
+    assert refused.value.problems[0].startswith("VAULT_ADDR ")
+    assert refused.value.problems[1:] == ["VAULT_PATH is missing"]
+
+
 def test_an_unknown_provider_is_told_the_four() -> None:
     with pytest.raises(SettingsError) as refused:
         start_router({"MONGO_URI_PROVIDER": "etcd"})

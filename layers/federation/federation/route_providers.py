@@ -1,13 +1,16 @@
 """The four places that MongoDB URIs and certificates are read from; each imports its own client."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from federation.errors import FederationError
 from federation.limits import SETTING_CONNECT_TIMEOUT_S, SETTING_READ_TIMEOUT_S
 from federation.regions import CONTINENTS
+
+#: A token and private keys pass here: in clear only within one machine.
+_TLS_OR_LOOPBACK: Final = r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/|$))"
 
 
 class RoutesUnavailable(FederationError):
@@ -100,7 +103,7 @@ class VaultProvider(msgspec.Struct, frozen=True):
     CA that signed the server's certificate; by default the public CAs are trusted.
     """
 
-    vault_addr: str
+    vault_addr: Annotated[str, msgspec.Meta(pattern=_TLS_OR_LOOPBACK)]
     vault_path: str
     vault_mount: str = "secret"
     vault_namespace: str = ""
