@@ -1,11 +1,14 @@
 """The Terraform of the seven Atlas clusters has the structure that is promised.
 
-No provider is needed: the files are parsed, not planned. The same checks run over copies with one
-thing spoilt each, so a check that finds nothing anywhere would be noticed.
+No provider is needed: the files are parsed, and only the settings are planned. The same checks run
+over copies with one thing spoilt each, so a check that finds nothing anywhere would be noticed.
 """
 
+import json
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -146,6 +149,87 @@ def test_a_secret_in_clear_is_found_out(tmp_path: Path, line: str) -> None:
     shutil.copytree(ATLAS, copy, ignore=shutil.ignore_patterns(".terraform"))
     (copy / "extra.tfvars").write_text(f"{line}\n")
     assert any("secret" in one for one in _faults(copy))
+
+
+#: Settings that nothing is wrong with.
+GOOD: Final[Mapping[str, Any]] = {
+    "atlas_org_id": "0123456789abcdef01234567",
+    "alert_email": "operations@example.org",
+    "allowed_cidrs": ["198.51.100.7/32"],
+    "client_ca_pem": "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n",
+}
+
+
+@pytest.fixture(scope="module")
+def settings_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Variables and continents without resources: Terraform checks them without a provider."""
+    directory = tmp_path_factory.mktemp("settings")
+    for name in ("variables.tf", "continents.tf"):
+        shutil.copy(ATLAS / name, directory)
+    return directory
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"instance_size": "M20"},
+        {"instance_sizes": {"Asia": "M30"}},
+        {"allowed_cidrs": ["198.51.100.0/24", "203.0.113.9/32"]},
+        {"key_rotation_role_arn": "arn:aws:iam::123456789012:role/keys"},
+    ],
+)
+def test_sound_settings_are_taken(settings_only: Path, changed: Mapping[str, Any]) -> None:
+    code, said = _plan(settings_only, {**GOOD, **changed})
+    assert code == 0, said
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"allowed_cidrs": ["0.0.0.0/0"]}, "at most 256 addresses"),
+        ({"allowed_cidrs": ["::/0"]}, "at most 256 addresses"),
+        ({"allowed_cidrs": ["2001:db8::/32"]}, "at most 256 addresses"),
+        ({"allowed_cidrs": ["198.51.0.0/16"]}, "at most 256 addresses"),
+        ({"allowed_cidrs": ["198.51.100.7"]}, "at most 256 addresses"),
+        ({"allowed_cidrs": []}, "give allowed_cidrs"),
+        ({"instance_size": "M0"}, "dedicated tier"),
+        ({"instance_sizes": {"Asia": "M5"}}, "dedicated tier"),
+        ({"instance_sizes": {"Antarctica": "M10"}}, "none of the seven"),
+        ({"mongo_db_major_version": "7.0"}, "from 8.0 on"),
+        ({"restore_window_days": 1}, "Between 2 and 35"),
+        ({"atlas_org_id": "org"}, "24 hexadecimal"),
+        ({"client_ca_pem": "ca.pem"}, "PEM certificates only"),
+        (
+            {"client_ca_pem": GOOD["client_ca_pem"] + "-----BEGIN PRIVATE KEY-----\n"},
+            "PEM certificates only",
+        ),
+        ({"persist_subject": "persist"}, "begins with CN="),
+        ({"key_rotation_role_arn": "keys"}, "ARN of an IAM role"),
+        ({"alert_email": "operations"}, "e-mail"),
+    ],
+)
+def test_unsound_settings_are_refused(
+    settings_only: Path, changed: Mapping[str, Any], reason: str
+) -> None:
+    code, said = _plan(settings_only, {**GOOD, **changed})
+    assert code == 1
+    assert reason in " ".join(said.split())
+
+
+def _plan(directory: Path, settings: Mapping[str, Any]) -> tuple[int, str]:
+    """Exit code and message of `terraform plan` with these settings."""
+    (directory / "settings.auto.tfvars.json").write_text(json.dumps(settings))
+    planned = subprocess.run(
+        ["terraform", "plan", "-no-color", "-input=false", "-lock=false"],
+        cwd=directory,
+        env={**os.environ, "CHECKPOINT_DISABLE": "1", "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return planned.returncode, planned.stdout + planned.stderr
 
 
 def _faults(root: Path) -> Iterator[str]:

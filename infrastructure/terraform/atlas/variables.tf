@@ -101,9 +101,9 @@ variable "allowed_cidrs" {
   validation {
     condition = alltrue([
       for cidr in var.allowed_cidrs :
-      can(cidrhost(cidr, 0)) && tonumber(try(split("/", cidr)[1], 0)) >= 24
+      can(cidrnetmask(cidr)) && tonumber(try(split("/", cidr)[1], 0)) >= 24
     ])
-    error_message = "Each one is a CIDR block of at most 256 addresses, such as 198.51.100.7/32."
+    error_message = "Each one is an IPv4 block of at most 256 addresses, such as 198.51.100.7/32."
   }
 
   validation {
