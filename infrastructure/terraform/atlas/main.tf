@@ -22,8 +22,8 @@ module "cluster" {
   alert_email            = var.alert_email
 }
 
-# What the functions read. The client certificate that a URI needs is not here: it is made by the
-# federation's CA and kept in Secrets Manager (docs/operations.md).
+# What the functions read. The client certificate that a URI needs is not here: a state would keep
+# its key (README.md).
 resource "aws_ssm_parameter" "uri" {
   for_each = local.continents
 

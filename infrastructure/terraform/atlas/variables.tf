@@ -161,7 +161,7 @@ variable "alert_email" {
 }
 
 variable "parameter_key_id" {
-  description = "KMS key of the parameters; by default Parameter Store's own."
+  description = "KMS key of the parameters; another than Parameter Store's own needs kms:Decrypt for persist."
   type        = string
   default     = "alias/aws/ssm"
 
