@@ -1,4 +1,4 @@
-"""The commands that use a running stack: `send`, `demo`, `simulate`."""
+"""The commands beyond the stack itself: `send`, `demo`, `simulate`, `cost`."""
 
 import sys
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import msgspec
 import typer
 from rich.console import Console
 
@@ -14,6 +15,7 @@ from federation.regions import CONTINENTS, Continent
 from lovectl import show
 from lovectl.access import Access, running_access, started_access
 from lovectl.client import ApiError
+from lovectl.cost import USUAL_TPS, Assumptions, document, load_prices, monthly_bill
 from lovectl.demo import demo as run_demo
 from lovectl.faults import Scenario
 from lovectl.input_lines import BadLine, InputLine, read_input
@@ -42,6 +44,7 @@ def register(app: typer.Typer) -> None:
     app.command()(send)
     app.command()(demo)
     app.command()(simulate)
+    app.command()(cost)
 
 
 def send(
@@ -119,6 +122,39 @@ def simulate(
         show.tables.print(show.verdict_table(report))
     if report["verdict"] != "holds":
         raise typer.Exit(FAILED)
+
+
+def cost(
+    tps: Annotated[
+        list[float] | None,
+        typer.Option(help="Transactions a second; may be repeated. By default 1, 100 and 10000."),
+    ] = None,
+    per_request: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=REQUEST_BATCH_ITEMS_MAX, help="Transactions that a client posts at once."
+        ),
+    ] = None,
+    tier: Annotated[
+        str | None,
+        typer.Option(help="Atlas tier of all clusters; by default the smallest that takes it."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell what a month costs, from a dated table of list prices and named assumptions."""
+    prices, assumed = load_prices(), Assumptions()
+    if per_request is not None:
+        assumed = msgspec.structs.replace(assumed, transactions_a_request=per_request)
+    try:
+        bills = [monthly_bill(rate, prices, assumed, tier) for rate in tps or USUAL_TPS]
+    except ValueError as error:
+        _fail(str(error), BAD_USAGE)
+    if as_json:
+        show.print_json(document(bills, prices, assumed))
+        return
+    show.tables.print(show.cost_table(bills, prices))
+    show.tables.print(show.assumptions_table(assumed))
+    show.tables.print(f"Prices: {prices.region}, {prices.as_of}. {prices.note}")
 
 
 @contextmanager

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from lovectl.cost import HOURS_A_MONTH, INSERTS_A_SECOND, Assumptions, Bill, Prices
 from lovectl.measures import STAGES, spread
 from lovectl.sending import Progress as Advance
 
@@ -92,3 +94,46 @@ def verdict_table(report: Mapping[str, Any]) -> Table:
     for tier, count in report["stored_per_tier"].items():
         table.add_row(f"stored in {tier}", str(count))
     return table
+
+
+def cost_table(bills: Sequence[Bill], prices: Prices) -> Table:
+    """A line for each item, a pair of columns for each rate: quantity and price of a month."""
+    table = Table(title=f"A month of {HOURS_A_MONTH} hours, {prices.currency}")
+    for name in ("service", "item", "unit"):
+        table.add_column(name, no_wrap=True)
+    for bill in bills:
+        table.add_column(f"at {bill.tps:,g}/s", justify="right")
+        table.add_column(prices.currency, justify="right")
+    for lines in zip(*(bill.lines for bill in bills), strict=True):
+        first = lines[0]
+        figures = (text for one in lines for text in (_quantity(one.quantity), f"{one.usd:,.2f}"))
+        table.add_row(first.service, first.item, first.unit, *figures)
+    table.add_section()
+    totals = (text for one in bills for text in ("", f"{one.total_usd:,.2f}"))
+    table.add_row("total", "", prices.currency, *totals)
+    table.add_section()
+    for name, values in (
+        ("Atlas tier", [bill.atlas_tier for bill in bills]),
+        ("batch, transactions", [f"{bill.batch_items:.0f}" for bill in bills]),
+        ("executions at once", [f"{bill.executions_at_once:.2g}" for bill in bills]),
+        ("limits to raise", ["\n".join(bill.limits_exceeded) or "none" for bill in bills]),
+        ("GB stored, not priced", [_quantity(bill.stored_gb) for bill in bills]),
+    ):
+        table.add_row(name, "", "", *(text for one in values for text in (one, "")))
+    return table
+
+
+def assumptions_table(assumed: Assumptions) -> Table:
+    """Every assumption of a bill by name."""
+    table = Table("assumption", "value", title="Assumed, not measured")
+    for name, value in msgspec.to_builtins(assumed).items():
+        table.add_row(name, f"{value:,}")
+    for tier, most in INSERTS_A_SECOND.items():
+        table.add_row(f"inserts a second, one {tier} cluster", f"{most:,.0f}")
+    return table
+
+
+def _quantity(value: float) -> str:
+    if value >= 1_000_000:
+        return f"{value / 1_000_000:,.1f} M"
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"

@@ -1,0 +1,10 @@
+terraform {
+  required_providers {
+    mongodbatlas = {
+      source = "mongodb/mongodbatlas"
+    }
+    aws = {
+      source = "hashicorp/aws"
+    }
+  }
+}
