@@ -197,7 +197,7 @@ def open_content(record: Record, sealed: bytes, private_keys: Mapping[str, str])
     """
     sealing = msgspec.json.decode(sealed, type=Sealing)
     # `send` tags the key's name with the wrapped key, so that a batch can tell them apart.
-    key_id = sealing.key_id.partition(".")[0]
+    key_id = sealing.key_id.rsplit(".", 1)[0]
     if key_id not in private_keys:
         raise RecordDamaged(record.transaction_id, f"there is no sealing key {key_id!r}")
     try:

@@ -20,6 +20,8 @@ from lovectl.processes import ProcessIdentity, inherited_environment, stop
 MARK: Final = "LOVE_STARTED_BY"
 #: A process that was just forked carries its mark a moment later.
 FORK_TO_EXEC_S: Final = 0.2
+#: What does not end in this time, though killed, waits for the kernel: nobody can stop it.
+GIVE_UP_S: Final = 60.0
 
 _lock = threading.Lock()
 _guardian: tuple[str, IO[bytes]] | None = None
@@ -76,7 +78,8 @@ def main(token: str) -> None:
     """Wait for the end of input, then stop what carries the mark; unless told to let it go."""
     if sys.stdin.buffer.read() == b"release\n":
         return
-    while True:
+    end_s = time.monotonic() + GIVE_UP_S
+    while time.monotonic() < end_s:
         left = marked(token)
         if left:
             with ThreadPoolExecutor(len(left)) as pool:

@@ -160,17 +160,20 @@ def test_an_empty_batch_is_no_error() -> None:
     assert voted([], {}) == []
 
 
-def test_a_double_vote_is_written_down_once_with_both_signatures(
+def test_a_delegate_that_votes_twice_is_written_down_once_with_a_proof(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recorded: list[dict[str, str]] = []
     monkeypatch.setattr("dpos.misconduct.record_refusal", lambda **record: recorded.append(record))
-    delegate = next(iter(KEYS))
+    delegate, other = list(KEYS)[:2]
     sender, ids = b"s" * 32, (b"t" * 32, b"u" * 32)
+    # Three transactions of nonce 7, two of nonce 8: three pairs.
+    cast = [(one, 7) for one in (*ids, b"v" * 32)] + [(b"w" * 32, 8), (b"x" * 32, 8)]
     votes = [
-        (delegate, one, sender, 7, KEYS[delegate].sign(message))
-        for one in ids
-        for message in [federation_dag.vote_message(EPOCH, one, sender, 7)]
+        (name, one, sender, nonce, KEYS[name].sign(message))
+        for name, wanted in ((delegate, cast), (other, cast[:1]))
+        for one, nonce in wanted
+        for message in [federation_dag.vote_message(EPOCH, one, sender, nonce)]
     ]
     keys = [(one.delegate_id, one.algorithm, one.public_key, 1) for one in DELEGATES.delegates]
     record_double_votes(federation_dag.dpos_parallel_collect(votes, keys, EPOCH), "batch")
@@ -178,7 +181,7 @@ def test_a_double_vote_is_written_down_once_with_both_signatures(
     assert (record["source"], record["reason"]) == ("dpos", "double_vote")
     assert (record["subject"], record["request_id"]) == (delegate, "batch")
     detail = json.loads(record["detail"])
-    assert (detail["sender"], detail["nonce"]) == (sender.hex(), 7)
+    assert (detail["sender"], detail["nonce"], detail["pairs"]) == (sender.hex(), 7, 3)
     public_key = KEYS[delegate].public_key()
     for voted_for, one in zip(detail["votes"], ids, strict=True):
         assert voted_for["transaction_id"] == one.hex()

@@ -164,7 +164,7 @@ GOOD: Final[Mapping[str, Any]] = {
 def settings_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Variables and continents without resources: Terraform checks them without a provider."""
     if shutil.which("terraform") is None:
-        pytest.skip("Terraform is not installed; no package registry has it")
+        pytest.skip("Terraform is not installed")
     directory = tmp_path_factory.mktemp("settings")
     for name in ("variables.tf", "continents.tf"):
         shutil.copy(ATLAS / name, directory)
