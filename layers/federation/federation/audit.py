@@ -1,23 +1,29 @@
-"""Audit records of refused access: CloudEvents, insert-only in DynamoDB and in the log."""
+"""Audit records of refused access and of key use: CloudEvents, insert-only, and in the log."""
 
 import os
 import time
 import uuid
-from typing import Any
+from typing import Any, Final
 
 from federation.telemetry import stage_logger
+
+REFUSED: Final = "org.lovecurrency.access.refused"
+KEY_USED: Final = "org.lovecurrency.key.used"
 
 _logger = stage_logger("audit")
 _clients: list[Any] = []
 
 
 def record_refusal(
-    *, source: str, reason: str, subject: str, request_id: str, detail: str = ""
+    *,
+    source: str,
+    reason: str,
+    subject: str,
+    request_id: str,
+    detail: str = "",
+    address: str = "",
 ) -> dict[str, Any]:
     """Write down who was refused what, and why; returns the CloudEvents 1.0 record.
-
-    The log line is written first and always; if the table can't be reached the refusal still
-    stands and the log still has it, so an outage never turns a refusal into an admission.
 
     Parameters
     ----------
@@ -27,6 +33,36 @@ def record_refusal(
         A reason code, such as `token_expired`.
     subject : str
         The account or certificate as far as known, else `unknown`.
+    address : str
+        Where the request came from, as far as known.
+    """
+    data = {"reason": reason, "request_id": request_id, "detail": detail, "address": address}
+    return _record(REFUSED, source, subject, data)
+
+
+def record_key_use(
+    *, source: str, key: str, purpose: str, subject: str, request_id: str = ""
+) -> dict[str, Any]:
+    """Write down who used which key for what; returns the CloudEvents 1.0 record.
+
+    Parameters
+    ----------
+    key : str
+        The key's name, never the key: `sealing/sealing-1`, or the ARN of a KMS key.
+    purpose : str
+        Such as `open content`, with the id of the transaction.
+    subject : str
+        On whose behalf: an account or delegate, or the function itself.
+    """
+    data = {"key": key, "purpose": purpose, "request_id": request_id}
+    return _record(KEY_USED, source, subject, data)
+
+
+def _record(kind: str, source: str, subject: str, data: dict[str, str]) -> dict[str, Any]:
+    """Log the event first and always, then store it.
+
+    If the table can't be reached the log still has the event, so an outage never turns a refusal
+    into an admission.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -34,12 +70,12 @@ def record_refusal(
         "specversion": "1.0",
         "id": str(uuid.uuid4()),
         "source": f"/functions/{source}",
-        "type": "org.lovecurrency.access.refused",
+        "type": kind,
         "subject": subject,
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "data": {"reason": reason, "request_id": request_id, "detail": detail},
+        "data": data,
     }
-    _logger.warning("access refused", extra={"audit": event})
+    _logger.warning("audit", extra={"audit": event})
     table = os.environ.get("AUDIT_TABLE")
     if table:
         try:
@@ -47,12 +83,11 @@ def record_refusal(
                 TableName=table,
                 Item={
                     "event_id": {"S": event["id"]},
+                    "type": {"S": kind},
                     "time": {"S": event["time"]},
                     "source": {"S": event["source"]},
                     "subject": {"S": subject},
-                    "reason": {"S": reason},
-                    "request_id": {"S": request_id},
-                    "detail": {"S": detail},
+                    **{name: {"S": value} for name, value in data.items()},
                 },
                 ConditionExpression="attribute_not_exists(event_id)",
             )
