@@ -15,12 +15,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from federation.audit import record_store_refusal
 from federation.regions import CONTINENTS
 from federation.route_providers import RoutesUnavailable
 from federation.routing import Route, Router, start_router
 from federation.settings import both, load_settings
 from persist.breaker import Breaker
 from persist.field_encryption import FieldKeys, aws_credentials
+from persist.login import login_refused
 from persist.motor_db_handler import Document, MotorDBHandler
 from persist.record import Record, Rejection
 from persist.tier import Inserted, TierUnavailable
@@ -190,6 +192,14 @@ class AtlasTier:
             raise TierUnavailable(f"Atlas {continent}: {error.detail}") from error
         except (PyMongoError, BotoCoreError, ClientError, OSError, TimeoutError) as error:
             breaker.failed()
+            if login_refused(error):
+                # Beside the work of the other continents: it waits for SQS.
+                await asyncio.to_thread(
+                    record_store_refusal,
+                    source="persist",
+                    store=f"mongodb {continent}",
+                    detail=str(error),
+                )
             raise TierUnavailable(f"Atlas {continent}: {type(error).__name__}") from error
         breaker.succeeded()
         return answer

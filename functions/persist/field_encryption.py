@@ -1,5 +1,6 @@
 """Client-Side Field Level Encryption with one data key a continent, under that region's KMS key."""
 
+import asyncio
 import contextlib
 import os
 from typing import Any, Final, Self
@@ -13,6 +14,8 @@ from pymongo.asynchronous.encryption import AsyncClientEncryption
 from pymongo.encryption_options import AutoEncryptionOpts
 from pymongo.encryption_shared import Algorithm
 from pymongo.errors import DuplicateKeyError
+
+from federation.audit import record_key_use
 
 KEY_VAULT_DATABASE: Final = "encryption"
 KEY_VAULT: Final = "__keyVault"
@@ -63,6 +66,7 @@ class FieldEncryption:
         if known is None:
             master_key = {"region": keys.region, "key": keys.kms_key_arn, **_kms_endpoint()}
             key_id = await encryption.create_data_key("aws", master_key=master_key)
+            await _record(keys, "make data key")
             # If another process was first, our key stays unused.
             with contextlib.suppress(DuplicateKeyError):
                 await names.insert_one({"_id": keys.name, "key_id": key_id})
@@ -71,6 +75,7 @@ class FieldEncryption:
         made = cls(encryption, Binary(known["key_id"], 4), keys)
         # KMS unwraps the data key now, while there is time, not within the first write.
         await made.encrypt(b"")
+        await _record(keys, "unwrap data key")
         return made
 
     async def encrypt(self, value: bytes) -> Binary:
@@ -91,6 +96,17 @@ class FieldEncryption:
     async def close(self) -> None:
         """Give the connections back."""
         await self._encryption.close()
+
+
+async def _record(keys: FieldKeys, purpose: str) -> None:
+    """Write the use of the KMS key down, beside the work of others on this loop."""
+    await asyncio.to_thread(
+        record_key_use,
+        source="persist",
+        key=keys.kms_key_arn,
+        purpose=f"{purpose} {keys.name}",
+        subject="persist",
+    )
 
 
 _sessions: list[Any] = []

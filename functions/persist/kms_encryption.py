@@ -16,6 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from cryptography.exceptions import InvalidTag
 
+from federation.audit import record_key_use
 from persist.record import RecordDamaged
 from persist.tier import TierUnavailable
 
@@ -26,6 +27,7 @@ DATA_KEY_LIFETIME_S: Final = 300.0
 DATA_KEY_MESSAGES_MAX: Final = 2**20
 DATA_KEYS_MAX: Final = 100
 KMS_TIMEOUT_S: Final = 1.0
+HTTP_ERROR: Final = 400
 
 
 class KmsEncryption:
@@ -98,6 +100,7 @@ class KmsEncryption:
                     retries={"total_max_attempts": 2},
                 )
             )
+            session.register("after-call.kms", _record_key_use)
             provider = aws_encryption_sdk.StrictAwsKmsMasterKeyProvider(
                 key_ids=[self._key_arns[continent]], botocore_session=session
             )
@@ -108,6 +111,17 @@ class KmsEncryption:
                 master_key_provider=provider,
             )
         return self._managers[continent]
+
+
+def _record_key_use(http_response: Any, parsed: Any, model: Any, **_: Any) -> None:
+    """Write down what KMS did; botocore tells of each call that was answered (`after-call`)."""
+    refused = "" if http_response.status_code < HTTP_ERROR else " refused"
+    record_key_use(
+        source="persist",
+        key=parsed.get("KeyId") or "unknown",
+        purpose=f"KMS {model.name}{refused}",
+        subject="persist",
+    )
 
 
 def _context(continent: str) -> dict[str, str]:

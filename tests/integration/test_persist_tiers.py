@@ -131,8 +131,8 @@ def immudb_tier(immudb: Any, key_arns: dict[str, str]) -> Bench:
     bench = Bench("immudb", lambda: _immudb(immudb.address, immudb, key_arns), lambda _: b"")
 
     def raw(transaction_id: str) -> bytes:
-        client = bench.connect()._session()
-        return bytes(client.get(f"transaction:{transaction_id}".encode()).value)
+        found = bench.connect()._session.get(f"transaction:{transaction_id}".encode())
+        return bytes(found.value)
 
     bench.raw = raw
     bench.server = immudb
