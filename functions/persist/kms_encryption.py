@@ -113,13 +113,13 @@ class KmsEncryption:
         return self._managers[continent]
 
 
-def _record_key_use(http_response: Any, parsed: Any, model: Any, **_: Any) -> None:
+def _record_key_use(**call: Any) -> None:
     """Write down what KMS did; botocore tells of each call that was answered (`after-call`)."""
-    refused = "" if http_response.status_code < HTTP_ERROR else " refused"
+    refused = "" if call["http_response"].status_code < HTTP_ERROR else " refused"
     record_key_use(
         source="persist",
-        key=parsed.get("KeyId") or "unknown",
-        purpose=f"KMS {model.name}{refused}",
+        key=call["parsed"].get("KeyId") or "unknown",
+        purpose=f"KMS {call['model'].name}{refused}",
         subject="persist",
     )
 
