@@ -48,10 +48,11 @@ class ConditionFailed(Exception):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A value, and the number of the transaction that wrote it."""
+    """A value, the number of the transaction that wrote it, and how often its key was written."""
 
     value: bytes
     transaction: int
+    revision: int
 
 
 class ImmudbSession:
@@ -131,7 +132,7 @@ class ImmudbSession:
                 if "key not found" in str(error.details()):
                     return None
                 raise
-            return Found(bytes(found.value), int(found.id))
+            return Found(bytes(found.value), int(found.id), int(found.revision))
 
         return self.call(read)
 
