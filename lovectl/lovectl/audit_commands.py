@@ -65,16 +65,17 @@ def verify_trail(
     try:
         with show.bar("entries", 0 if before is None else before.sequence) as progress:
             verdict = verify(reader, before, lambda: blind, progress)
-        unwritten = _unwritten(access, blind) if logs else None
+        logged = logged_event_ids(function_log_lines(access.aws, 0)) if logs else set()
+        # Counted before the trail is asked: what is in neither then is lost.
         spool = spool_counts(access.aws("sqs"), access.outputs)
+        unwritten = [one for one in sorted(logged) if blind.get(event_key(one)) is None]
     except FederationError as error:
         _not_proved(error, as_json)
     finally:
         reader.close()
         blind.close()
     whole = verdict.clean and not spool["dead_letters"]
-    if unwritten and len(unwritten) > spool["waiting"]:
-        whole = False
+    whole = whole and len(unwritten) <= spool["waiting"]
     if verdict.clean:
         known.save(AUDIT_DATABASE)
         if verdict.head.sequence:
@@ -86,6 +87,7 @@ def verify_trail(
         "findings": [asdict(one) for one in verdict.findings],
         "spool": spool,
         "verified_before": None if before is None else before.sequence,
+        "logged": len(logged) if logs else None,
         "logged_but_not_in_trail": unwritten,
     }
     if as_json:
@@ -166,15 +168,6 @@ def _not_proved(error: FederationError, as_json: bool) -> NoReturn:
     raise typer.Exit(NOT_PROVED)
 
 
-def _unwritten(access: Access, reader: TrailReader) -> list[str]:
-    """Ids of the events that the functions logged, but that are not in the trail."""
-    return [
-        one
-        for one in sorted(logged_event_ids(function_log_lines(access.aws, 0)))
-        if reader.get(event_key(one)) is None
-    ]
-
-
 def logged_event_ids(lines: Iterable[str]) -> set[str]:
     """The ids of all audit events in these lines of the functions' logs."""
     found = set()
@@ -205,7 +198,7 @@ def _print_report(report: Mapping[str, Any], verdict: Verdict) -> None:
     show.tables.print(f"{spool['waiting']} events wait in the spool")
     if spool["dead_letters"]:
         show.tables.print(f"[red]{spool['dead_letters']} events could not be written[/]")
-    for one in report["logged_but_not_in_trail"] or ():
+    for one in report["logged_but_not_in_trail"]:
         show.tables.print(f"logged, but not in the trail (yet): {one}")
 
 

@@ -115,13 +115,13 @@ def verify(
     """
     findings = _Findings()
     try:
-        stored_head = _head(reader, findings)
+        stored_head = _settled_head(reader, findings)
     except ProofFailed as error:
         findings.add("other_history", 0, "", error.detail)
         if without_memory is None:
             return Verdict(START, findings.sorted())
         reader = without_memory()
-        stored_head = _head(reader, findings)
+        stored_head = _settled_head(reader, findings)
     last, vouched = _end(reader, stored_head, anchor, findings)
     head = START
     for sequence in range(last, 0, -1):
@@ -175,6 +175,17 @@ class _Findings:
 
     def sorted(self) -> tuple[Finding, ...]:
         return tuple(self.found[sequence] for sequence in sorted(self.found))
+
+
+def _settled_head(reader: Reader, findings: _Findings) -> Head | None:
+    """The head with nothing behind it, though somebody may be appending meanwhile."""
+    head = _head(reader, findings)
+    while not findings.has(0) and _is_there(reader, (head or START).sequence + 1):
+        newer = _head(reader, findings)
+        if newer is None or newer.sequence <= (head or START).sequence:
+            break
+        head = newer
+    return head
 
 
 def _head(reader: Reader, findings: _Findings) -> Head | None:

@@ -111,7 +111,7 @@ def read_entry(stored: bytes) -> Entry:
     """
     try:
         return msgspec.json.decode(stored, type=Entry)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise EntryDamaged(f"it is no entry: {error}") from None
 
 
@@ -125,7 +125,7 @@ def read_head(stored: bytes) -> Head:
     """
     try:
         return msgspec.json.decode(stored, type=Head)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise EntryDamaged(f"it is no head: {error}") from None
 
 
