@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from federation.settings import load_settings
 from persist.breaker import Breaker
+from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
 from persist.record import Record, Rejection
 from persist.tier import Inserted, TierUnavailable
@@ -29,6 +30,7 @@ class DynamodbSettings(msgspec.Struct, frozen=True):
 
     transactions_table: str
     kms_key_arns: str
+    kms_keys_parameter: str = ""
     persist_timeout_ms: int = 800
     cold_timeout_ms: int = 3_000
 
@@ -159,7 +161,9 @@ class DynamodbTier:
             "nonce": {"N": str(record.nonce)},
             "continent": {"S": record.continent},
             "record": {"S": msgspec.json.encode(record).decode()},
-            "content": {"B": self._encryption.encrypt(record.continent, sealed)},
+            "content": {
+                "B": self._encryption.encrypt(record.continent, record.transaction_id, sealed)
+            },
         }
 
     def _get(self, key: str) -> Mapping[str, Any] | None:
@@ -220,5 +224,5 @@ def connect_dynamodb() -> DynamodbTier:
         )
         for read_timeout_ms in (settings.persist_timeout_ms, settings.cold_timeout_ms)
     )
-    encryption = KmsEncryption(msgspec.json.decode(settings.kms_key_arns))
-    return DynamodbTier(warm, settings.transactions_table, encryption, cold)
+    keys = CustomerKeys(msgspec.json.decode(settings.kms_key_arns), settings.kms_keys_parameter)
+    return DynamodbTier(warm, settings.transactions_table, KmsEncryption(keys), cold)
