@@ -40,8 +40,7 @@ def handler(event: dict[str, Any], context: Any) -> Any:
         if message.event["type"] == UNREADABLE:
             _log.error("no audit event", extra={"message_id": message.message_id})
     try:
-        secret = msgspec.json.encode(read_secret(settings.immudb_secret))
-        written = _trail(secret).append([message.event for message in messages])
+        written = _trail().append([message.event for message in messages])
     except FederationError as error:
         if isinstance(error, LoginRefused):
             record_store_refusal(source="audit", store="immudb", detail=error.detail)
@@ -57,12 +56,11 @@ def _settings() -> Settings:
     return load_settings(Settings)
 
 
-@functools.lru_cache(1)
-def _trail(secret: bytes) -> AuditTrail:
-    """The trail with this access; another password makes another connection."""
+@functools.cache
+def _trail() -> AuditTrail:
     settings = _settings()
     return AuditTrail(
-        msgspec.json.decode(secret),
+        lambda: read_secret(settings.immudb_secret),
         settings.audit_timeout_ms / 1000,
         settings.cold_timeout_ms / 1000,
     )

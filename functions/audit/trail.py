@@ -15,6 +15,7 @@ from federation.audit_chain import (
 )
 from federation.errors import FederationError
 from federation.immudb_session import (
+    Access,
     ConditionFailed,
     DatabaseAbsent,
     ImmudbSession,
@@ -23,6 +24,8 @@ from federation.immudb_session import (
     unchanged,
 )
 
+#: Of the secret `love/immudb`.
+DATABASE_MEMBER: Final = "audit_database"
 #: Another writer that is first costs a round; there are two only while a function is replaced.
 ROUNDS_MAX: Final = 8
 
@@ -46,17 +49,16 @@ class AuditTrail:
 
     Parameters
     ----------
-    access : mapping
-        The secret `love/immudb`; `audit_database` names the database.
+    access : callable
+        Gives the secret `love/immudb`; `audit_database` names the database.
     timeout_s, cold_timeout_s : float
         For a call, and for the first one of a session.
     """
 
-    def __init__(self, access: Mapping[str, Any], timeout_s: float, cold_timeout_s: float) -> None:
+    def __init__(self, access: Access, timeout_s: float, cold_timeout_s: float) -> None:
         self._access = access
-        self._database = access["audit_database"]
         self._cold_timeout_s = cold_timeout_s
-        self._session = ImmudbSession(access, self._database, timeout_s, cold_timeout_s)
+        self._session = ImmudbSession(access, DATABASE_MEMBER, timeout_s, cold_timeout_s)
 
     def append(self, events: Sequence[Mapping[str, Any]]) -> int:
         """Append those that the trail doesn't hold, in their order; gives how many these were.
@@ -78,7 +80,7 @@ class AuditTrail:
             except ConditionFailed:
                 continue
             except DatabaseAbsent:
-                create_database(self._access, self._database, self._cold_timeout_s)
+                create_database(self._access, DATABASE_MEMBER, self._cold_timeout_s)
         raise TrailBusy
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from federation.immudb_session import (
 from federation.secrets import read_secret
 from federation.settings import load_settings
 from persist.breaker import Breaker
+from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
 from persist.record import Record, Rejection, as_text
 from persist.tier import Inserted, TierUnavailable
@@ -34,6 +35,7 @@ class ImmudbSettings(msgspec.Struct, frozen=True):
 
     immudb_secret: str
     kms_key_arns: str
+    kms_keys_parameter: str = ""
     persist_timeout_ms: int = 500
     cold_timeout_ms: int = 3_000
 
@@ -54,20 +56,21 @@ class ImmudbTier:
 
     Parameters
     ----------
-    access : mapping
-        The secret `love/immudb`.
+    access : callable
+        Gives the secret `love/immudb`; asked for each session, so that a new certificate or
+        password is used without a restart.
     timeout_s, cold_timeout_s : float
         For a call, and for the first one of a session.
     """
 
     def __init__(
         self,
-        access: Mapping[str, Any],
+        access: Callable[[], Mapping[str, Any]],
         encryption: KmsEncryption,
         timeout_s: float,
         cold_timeout_s: float,
     ) -> None:
-        self._session = ImmudbSession(access, access["database"], timeout_s, cold_timeout_s)
+        self._session = ImmudbSession(access, "database", timeout_s, cold_timeout_s)
         self._encryption = encryption
         self._breaker = Breaker()
 
@@ -175,7 +178,9 @@ class ImmudbTier:
                 nonce=record.nonce,
                 continent=record.continent,
                 record=record,
-                content=as_text(self._encryption.encrypt(record.continent, sealed)),
+                content=as_text(
+                    self._encryption.encrypt(record.continent, record.transaction_id, sealed)
+                ),
             )
         )
 
@@ -211,8 +216,10 @@ def connect_immudb() -> ImmudbTier:
     """The tier as the environment sets it."""
     settings = load_settings(ImmudbSettings)
     return ImmudbTier(
-        read_secret(settings.immudb_secret),
-        KmsEncryption(msgspec.json.decode(settings.kms_key_arns)),
+        lambda: read_secret(settings.immudb_secret),
+        KmsEncryption(
+            CustomerKeys(msgspec.json.decode(settings.kms_key_arns), settings.kms_keys_parameter)
+        ),
         settings.persist_timeout_ms / 1000,
         settings.cold_timeout_ms / 1000,
     )

@@ -1,6 +1,7 @@
 """The audit trail of a running stack: its reader with proofs, its spool, and what was seen before."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -48,13 +49,8 @@ class TrailReader:
         self, access: ImmudbAccess, database: str, known: "KnownState | None" = None
     ) -> None:
         self._known = known
-        secret = {
-            "address": access.address,
-            "username": access.username,
-            "password": access.password,
-            "server_ca_pem": access.server_ca_pem,
-        }
-        self._session = ImmudbSession(secret, database, TIMEOUT_S, TIMEOUT_S, known)
+        secret = {**asdict(access), "database": database}
+        self._session = ImmudbSession(lambda: secret, "database", TIMEOUT_S, TIMEOUT_S, known)
 
     def get(self, key: bytes) -> Found | None:
         """A verified read; None too while the database was never made.

@@ -159,10 +159,10 @@ def test_each_answer_of_kms_is_recorded_and_a_cached_data_key_asks_for_none(
     recorded: Callable[[], list[dict[str, Any]]], key_arn: str
 ) -> None:
     encryption = KmsEncryption({"Europe": key_arn})
-    ciphertext = encryption.encrypt("Europe", b"first")
+    ciphertext = encryption.encrypt("Europe", "id", b"first")
     [made] = recorded()
     assert (made["key"], made["purpose"]) == (key_arn, "KMS GenerateDataKey")
-    encryption.encrypt("Europe", b"second")
+    encryption.encrypt("Europe", "id", b"second")
     assert recorded() == []
     assert KmsEncryption({"Europe": key_arn}).decrypt("Europe", "id", ciphertext) == b"first"
     [unwrapped] = recorded()
@@ -182,16 +182,10 @@ async def test_making_and_unwrapping_a_data_key_of_csfle_is_recorded(
 
 
 def test_a_login_that_immudb_refuses_is_recorded_once(
-    recorded: Callable[[], list[dict[str, Any]]], key_arn: str, immudb: Any
+    recorded: Callable[[], list[dict[str, Any]]], key_arn: str, immudb_access: dict[str, str]
 ) -> None:
-    access = {
-        "address": immudb.address,
-        "username": immudb.username,
-        "password": "Wrong-Password-1",
-        "database": immudb.database,
-        "server_ca_pem": immudb.pki.ca_file.read_text(),
-    }
-    tier = ImmudbTier(access, KmsEncryption({"Europe": key_arn}), 1.0, 3.0)
+    access = {**immudb_access, "password": "Wrong-Password-1"}
+    tier = ImmudbTier(lambda: access, KmsEncryption({"Europe": key_arn}), 1.0, 3.0)
     for _ in range(2):
         with pytest.raises(TierUnavailable):
             tier.ping()

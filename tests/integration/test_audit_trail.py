@@ -55,6 +55,7 @@ class Bench:
             "database": self.server.database,
             "audit_database": "audit",
             "server_ca_pem": self.server.pki.ca_file.read_text(),
+            "client_pem": self.server.pki.client_pem_file.read_text(),
         }
 
     @property
@@ -66,11 +67,16 @@ class Bench:
             password=self.server.password,
             database=self.server.database,
             server_ca_pem=self.server.pki.ca_file.read_text(),
+            client_pem=self.server.pki.client_pem_file.read_text(),
         )
 
     def trail(self) -> AuditTrail:
         """A writer, as another execution environment would be."""
-        return AuditTrail(self.secret, TIMEOUT_S, COLD_S)
+        return AuditTrail(lambda: self.secret, TIMEOUT_S, COLD_S)
+
+    def session(self) -> ImmudbSession:
+        """What an administrator could do."""
+        return ImmudbSession(lambda: self.secret, "audit_database", TIMEOUT_S, COLD_S)
 
     def reader(self) -> TrailReader:
         return TrailReader(self.access, "audit")
@@ -185,7 +191,8 @@ def test_a_killed_immudb_loses_no_acknowledged_event_and_doubles_none(bench: Ben
 
 
 def test_a_login_that_immudb_refuses_is_told_from_an_immudb_that_is_down(bench: Bench) -> None:
-    wrong = AuditTrail({**bench.secret, "password": "Wrong-Horse-1"}, TIMEOUT_S, COLD_S)
+    secret = {**bench.secret, "password": "Wrong-Horse-1"}
+    wrong = AuditTrail(lambda: secret, TIMEOUT_S, COLD_S)
     with pytest.raises(LoginRefused):
         wrong.append([event("a")])
     bench.server.stop()
@@ -263,7 +270,7 @@ def test_a_record_changed_in_immudb_s_files_is_named_and_no_other(
 
 def test_the_index_and_the_head_are_watched_too(bench: Bench, lovectl: Any) -> None:
     fill(bench, 6)
-    session = ImmudbSession(bench.secret, "audit", TIMEOUT_S, COLD_S)
+    session = bench.session()
     session.set({event_key("event-4"): b"2"}, [])
     assert sequences(lovectl("verify")[1]) == [4]
     head = session.get(HEAD_KEY)
@@ -274,7 +281,7 @@ def test_the_index_and_the_head_are_watched_too(bench: Bench, lovectl: Any) -> N
 
 def test_an_entry_that_an_administrator_writes_over_is_named(bench: Bench, lovectl: Any) -> None:
     fill(bench, 7)
-    session = ImmudbSession(bench.secret, "audit", TIMEOUT_S, COLD_S)
+    session = bench.session()
     old = session.get(entry_key(3))
     assert old is not None
     session.set({entry_key(3): old.value.replace(b"token_expired", b"token_missing")}, [])
@@ -357,7 +364,7 @@ def test_a_corrupted_record_is_told_by_the_session_and_does_not_end_it(bench: Be
     bench.server.stop()
     _edit_files(bench, b"subject of event-2", b"subject of evil-02")
     bench.server.start()
-    session = ImmudbSession(bench.secret, "audit", TIMEOUT_S, COLD_S)
+    session = bench.session()
     with pytest.raises(RecordCorrupted):
         session.get(entry_key(2))
     found = session.get(entry_key(3))

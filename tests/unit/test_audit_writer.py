@@ -50,7 +50,7 @@ class Store:
 
 
 def trail(store: Store) -> AuditTrail:
-    made = AuditTrail({"audit_database": "audit"}, 1, 1)
+    made = AuditTrail(dict, 1, 1)
     made._session = store  # type: ignore[assignment]
     return made
 
@@ -149,7 +149,6 @@ def sqs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sqs]:
     settings = app.Settings(audit_queue_url="url", immudb_secret="love/immudb")
     monkeypatch.setattr(app, "_settings", lambda: settings)
     monkeypatch.setattr(app, "_sqs", lambda: queue)
-    monkeypatch.setattr(app, "read_secret", lambda name: {"audit_database": "audit"})
     monkeypatch.setenv("POWERTOOLS_TRACE_DISABLED", "true")
     return queue
 
@@ -189,7 +188,7 @@ def test_what_is_written_is_acknowledged_and_what_can_not_be_read_is_written_too
     sqs: Sqs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = Writer()
-    monkeypatch.setattr(app, "_trail", lambda secret: writer)
+    monkeypatch.setattr(app, "_trail", lambda: writer)
     answer = app.handler(sqs_event(cloud_event("a"), "love", cloud_event("b")), None)
     assert answer == {"batchItemFailures": []}
     assert writer.taken == ["a", "unreadable-m-1", "b"]
@@ -204,7 +203,7 @@ def test_what_is_written_is_acknowledged_and_what_can_not_be_read_is_written_too
 def test_a_failure_gives_back_the_whole_batch_so_that_nothing_is_overtaken(
     error: Exception, sqs: Sqs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "_trail", lambda secret: Writer(error))
+    monkeypatch.setattr(app, "_trail", lambda: Writer(error))
     answer = app.handler(sqs_event(*map(cloud_event, "abc"), receive_count=4), None)
     assert [one["itemIdentifier"] for one in answer["batchItemFailures"]] == ["m-0", "m-1", "m-2"]
     assert sqs.put_back == [("h-0", 8), ("h-1", 8), ("h-2", 8)]

@@ -6,17 +6,21 @@ from typing import Any, Final, TypeVar
 
 import grpc
 import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
 from immudb import ImmudbClient
 from immudb.exceptions import ErrCorruptedData
 from immudb.grpc import schema_pb2
 from immudb.grpcutils import timeout_adder_interceptor
 from immudb.rootService import RootService
 
-from federation.errors import FederationError
+from federation.errors import FederationError, SettingsError
+from federation.immudb_channel import open_channel
 
 KNOCK_TIMEOUT_S: Final = 0.2
 _LOGIN_REFUSED: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
+#: Gives the secret `love/immudb`.
+Access = Callable[[], Mapping[str, Any]]
 Result = TypeVar("Result")
 
 
@@ -60,9 +64,10 @@ class ImmudbSession:
 
     Parameters
     ----------
-    access : mapping
-        The secret `love/immudb`.
-    database : str
+    access : callable
+        Asked for each session, so that a new certificate or password is used without a restart.
+    database_member : str
+        Which member of the secret names the database.
     timeout_s, cold_timeout_s : float
         For a call, and for the first one of a session.
     roots : immudb.rootService.RootService, optional
@@ -72,14 +77,14 @@ class ImmudbSession:
 
     def __init__(
         self,
-        access: Mapping[str, Any],
-        database: str,
+        access: Access,
+        database_member: str,
         timeout_s: float,
         cold_timeout_s: float,
         roots: RootService | None = None,
     ) -> None:
         self._access = access
-        self._database = database
+        self._database_member = database_member
         self._timeout_s = timeout_s
         self._cold_timeout_s = cold_timeout_s
         self._client: ImmudbClient | None = None
@@ -163,9 +168,11 @@ class ImmudbSession:
 
     def _opened(self) -> ImmudbClient:
         if self._client is None:
-            client = open_session(self._access, self._database, self._cold_timeout_s, self._roots)
+            client, database = open_session(
+                self._access, self._database_member, self._cold_timeout_s, self._roots
+            )
             if not self._roots_known:
-                self._roots.init(self._database, client.stub)
+                self._roots.init(database, client.stub)
                 self._roots_known = True
             client.clientInterceptors = [timeout_adder_interceptor(self._timeout_s)]
             client._stub = client._get_intercepted_stub()
@@ -174,49 +181,54 @@ class ImmudbSession:
 
 
 def open_session(
-    access: Mapping[str, Any], database: str, timeout_s: float, roots: RootService
-) -> ImmudbClient:
-    """A client with an open session; every call of it may take `timeout_s`.
+    access: Access, database_member: str, timeout_s: float, roots: RootService
+) -> tuple[ImmudbClient, str]:
+    """A client with an open session, each call of which may take `timeout_s`; and its database.
 
     Raises
     ------
     LoginRefused, DatabaseAbsent, ImmudbUnavailable
     """
-    _knock(access["address"])
-    client = ImmudbClient(access["address"], rs=roots, timeout=timeout_s)
-    client.channel.close()
-    client.channel = open_channel(access)
-    client._resetStub()
     try:
-        client.openSession(access["username"], access["password"], database.encode())
-    except grpc.RpcError as error:
+        secret = access()
+        _check(secret, database_member, "username", "password")
+        database = str(secret[database_member])
+        channel = open_channel(secret)
+    except (SettingsError, BotoCoreError, ClientError) as error:
+        raise ImmudbUnavailable(str(error)) from error
+    try:
+        _knock(secret["address"])
+        client = ImmudbClient(secret["address"], rs=roots, timeout=timeout_s)
+        # The one that immudb-py has opened is in clear.
         client.channel.close()
+        client.channel = channel
+        client._resetStub()
+        client.openSession(secret["username"], secret["password"], database.encode())
+    except ImmudbUnavailable:
+        channel.close()
+        raise
+    except grpc.RpcError as error:
+        channel.close()
         details = str(error.details())
         if error.code() in _LOGIN_REFUSED or "invalid user name or password" in details:
-            raise LoginRefused(f"the login of {access['username']!r} is refused") from error
+            raise LoginRefused(f"the login of {secret['username']!r} is refused") from error
         if "database does not exist" in details:
             raise DatabaseAbsent(f"there is no database {database!r}") from error
         raise ImmudbUnavailable(error.code().name) from error
-    return client
+    return client, database
 
 
-def open_channel(access: Mapping[str, Any]) -> grpc.Channel:
-    """The gRPC channel: over TLS if the secret names a CA (immudb-py opens only a clear one)."""
-    address = access["address"]
-    if not access.get("server_ca_pem"):
-        return grpc.insecure_channel(address)
-    credentials = grpc.ssl_channel_credentials(access["server_ca_pem"].encode())
-    return grpc.secure_channel(address, credentials)
+def create_database(access: Access, database_member: str, timeout_s: float) -> None:
+    """Make the database that this member of the secret names, unless it exists.
 
-
-def create_database(access: Mapping[str, Any], name: str, timeout_s: float) -> None:
-    """Make the database unless it exists; needs a user who may.
+    Needs a user who may.
 
     Raises
     ------
     ImmudbUnavailable
     """
-    client = open_session(access, access["database"], timeout_s, RootService())
+    client, _ = open_session(access, "database", timeout_s, RootService())
+    name = access()[database_member]
     try:
         request = schema_pb2.CreateDatabaseRequest(name=name, ifNotExists=True)
         client.stub.CreateDatabaseV2(request)
@@ -236,6 +248,12 @@ def unchanged(key: bytes, transaction: int) -> schema_pb2.Precondition:
     """The condition that nothing was written under `key` after this transaction."""
     condition = schema_pb2.Precondition.KeyNotModifiedAfterTXPrecondition(key=key, txID=transaction)
     return schema_pb2.Precondition(keyNotModifiedAfterTX=condition)
+
+
+def _check(secret: Mapping[str, Any], *members: str) -> None:
+    missing = [member for member in members if not secret.get(member)]
+    if missing:
+        raise SettingsError([f"the secret of immuDB has no {member}" for member in missing])
 
 
 def _knock(address: str) -> None:
