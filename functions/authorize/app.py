@@ -33,21 +33,22 @@ def handler(event: dict[str, Any], context: Any) -> Any:
             event.get("headers") or {}, Trusted.of_secret(secret, settings.token_leeway_s)
         )
     except Unauthenticated as refusal:
-        _record(refusal, request)
+        _record(refusal, request, context)
         # The one way to a 401 that API Gateway knows: this very message.
         raise Exception("Unauthorized") from None  # noqa: TRY002
     except Forbidden as refusal:
-        _record(refusal, request)
+        _record(refusal, request, context)
         return deny(event["methodArn"], refusal.subject, refusal.reason)
     return allow(event["methodArn"], sender["sender"], sender)
 
 
-def _record(refusal: Unauthenticated | Forbidden, request: dict[str, Any]) -> None:
+def _record(refusal: Unauthenticated | Forbidden, request: dict[str, Any], context: Any) -> None:
     record_refusal(
         source="authorize",
         reason=refusal.reason,
         subject=refusal.subject,
-        request_id=request.get("requestId", ""),
+        # Where the gateway doesn't name the request, the invocation's id leads to the log.
+        request_id=str(request.get("requestId") or getattr(context, "aws_request_id", "")),
         detail=refusal.detail,
         address=source_address(request),
     )

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from federation.audit_chain import Entry, event_key
+from federation.audit_spool import MESSAGE_GROUP
 from federation.errors import FederationError
 from lovectl import show
 from lovectl import stack as stacks
@@ -65,7 +66,7 @@ def verify_trail(
     try:
         with show.bar("entries", 0 if before is None else before.sequence) as progress:
             verdict = verify(reader, before, lambda: blind, progress)
-        logged = logged_event_ids(function_log_lines(access.aws, 0)) if logs else set()
+        logged = logged_events(function_log_lines(access.aws, 0)) if logs else {}
         # Counted before the trail is asked: what is in neither then is lost.
         spool = spool_counts(access.aws("sqs"), access.outputs)
         unwritten = [one for one in sorted(logged) if blind.get(event_key(one)) is None]
@@ -132,6 +133,37 @@ def tail(
         reader.close()
 
 
+@app.command("respool")
+def respool(name: NameOption = stacks.DEFAULT_NAME, as_json: JsonOption = False) -> None:
+    """Send each event that is in CloudWatch Logs, but not in the trail, into the spool again.
+
+    Harmless if it is on its way: an event is appended once.
+    """
+    access = _running(name)
+    reader = TrailReader(access.stores.immudb, AUDIT_DATABASE)
+    try:
+        logged = logged_events(function_log_lines(access.aws, 0))
+        absent = [one for key, one in logged.items() if reader.get(event_key(key)) is None]
+    except FederationError as error:
+        _not_proved(error, as_json)
+    finally:
+        reader.close()
+    absent.sort(key=lambda event: str(event.get("time")))
+    sqs = access.aws("sqs")
+    for event in absent:
+        sqs.send_message(
+            QueueUrl=access.outputs["AuditSpoolUrl"],
+            MessageBody=json.dumps(event),
+            MessageGroupId=MESSAGE_GROUP,
+            MessageDeduplicationId=str(event["id"]),
+        )
+    sent = [str(event["id"]) for event in absent]
+    if as_json:
+        show.print_json({"sent": sent})
+    else:
+        show.tables.print(f"{len(sent)} of {len(logged)} logged events sent into the spool again")
+
+
 def event_row(entry: Entry) -> dict[str, Any]:
     """What people ask of an event: who, what, from where, when, why, and for which request."""
     event = entry.event
@@ -168,9 +200,9 @@ def _not_proved(error: FederationError, as_json: bool) -> NoReturn:
     raise typer.Exit(NOT_PROVED)
 
 
-def logged_event_ids(lines: Iterable[str]) -> set[str]:
-    """The ids of all audit events in these lines of the functions' logs."""
-    found = set()
+def logged_events(lines: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """All audit events in these lines of the functions' logs, by their ids."""
+    found = {}
     for line in lines:
         start = line.find("{")
         if start < 0 or '"audit"' not in line:
@@ -181,7 +213,7 @@ def logged_event_ids(lines: Iterable[str]) -> set[str]:
             continue
         event = document.get("audit") if isinstance(document, dict) else None
         if document.get("message") == "audit" and isinstance(event, dict):
-            found.add(str(event["id"]))
+            found[str(event["id"])] = event
     return found
 
 

@@ -2,16 +2,18 @@
 
 import json
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from federation.limits import AUDIT_REST_S
 from lovectl import audit_commands
 from lovectl.access import Access
 from lovectl.accounts import Account, make_token, sign, unsigned_transaction
-from lovectl.audit_commands import logged_event_ids
+from lovectl.audit_commands import logged_events
 from lovectl.client import Client
 from lovectl.faults import taken_down
 from lovectl.measures import function_log_lines
@@ -48,7 +50,7 @@ def test_a_refusal_tells_who_what_from_where_when_why_and_for_which_request(
     assert (event["source"], event["why"]) == ("/functions/send", problem["reason"])
     assert (event["where"], event["request_id"]) == ("127.0.0.1", problem["request_id"])
     assert event["when"].endswith("Z")
-    logged = logged_event_ids(function_log_lines(access.aws, 0))
+    logged = logged_events(function_log_lines(access.aws, 0))
     assert event["event_id"] in logged
 
 
@@ -94,6 +96,21 @@ def test_the_use_of_every_continent_s_kms_key_is_in_the_trail(
         if one["why"].startswith("unwrap data key")
     }
     assert arns <= unwrapped
+
+
+def test_with_sqs_down_a_refusal_stands_and_reaches_the_trail_before_the_next(
+    account: MakeAccount, client: Client, access: Access, audited: Audited
+) -> None:
+    owner, thief = account(), account()
+    with taken_down(access.proxies, ("inbox",)):
+        asked = [stolen(client, owner, thief)["request_id"]]
+    time.sleep(AUDIT_REST_S)
+    asked.append(stolen(client, owner, thief)["request_id"])
+    assert {one["request_id"] for one in audited(thief.account_id)} >= {asked[1]}
+    # Another process of the function may have served the second: then the first is in the log only.
+    lovectl("respool")
+    assert {one["request_id"] for one in audited(thief.account_id)} == set(asked)
+    assert lovectl("verify", "--logs")[1]["verdict"] == "whole"
 
 
 @pytest.mark.parametrize("times", [12])

@@ -24,7 +24,7 @@ from federation.limits import (
     STORE_REFUSAL_INTERVAL_S,
 )
 from federation.telemetry import stage_logger
-from lovectl.audit_commands import event_row, logged_event_ids
+from lovectl.audit_commands import event_row, logged_events
 from persist.login import login_refused
 
 
@@ -193,7 +193,7 @@ def test_a_refusal_says_who_what_from_where_when_why_and_for_which_request(
         "detail": "a minute ago",
         "address": "192.0.2.7",
     }
-    assert logged_event_ids(log.getvalue().splitlines()) == {event["id"]}
+    assert logged_events(log.getvalue().splitlines()) == {event["id"]: event}
 
 
 def test_key_use_is_spooled_behind_what_was_before(queue_url: str) -> None:
@@ -207,7 +207,7 @@ def test_a_refusal_stands_though_sqs_is_gone(
 ) -> None:
     boto3.client("sqs").delete_queue(QueueUrl=queue_url)
     event = audit.record_refusal(source="send", reason="r", subject="s", request_id="1")
-    assert logged_event_ids(log.getvalue().splitlines()) == {event["id"]}
+    assert logged_events(log.getvalue().splitlines()) == {event["id"]: event}
     assert UNSPOOLED_METRIC in capsys.readouterr().out
 
 
