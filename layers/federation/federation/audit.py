@@ -12,6 +12,8 @@ import time
 import uuid
 from typing import Any, Final
 
+from botocore.exceptions import BotoCoreError
+
 from federation.audit_spool import AuditSpool
 from federation.limits import (
     AUDIT_CONNECT_TIMEOUT_S,
@@ -141,13 +143,16 @@ def _record(kind: str, source: str, subject: str, data: dict[str, str]) -> dict[
     _logger.warning("audit", extra={"audit": event})
     queue_url = os.environ.get("AUDIT_QUEUE_URL")
     if queue_url:
-        _spool(queue_url).put(event)
+        try:
+            _spool(queue_url).put(event)
+        except BotoCoreError:  # not even a client can be made; whoever calls has other work to do
+            _logger.exception("audit event not spooled", extra={"audit_id": event["id"]})
     return event
 
 
 def _limited(text: str, characters_max: int = AUDIT_NAME_CHARACTERS_MAX) -> str:
     """Text as UTF-8 can carry it, of a limited length."""
-    whole = text.encode(errors="replace").decode()
+    whole = str(text).encode(errors="replace").decode()
     return whole if len(whole) <= characters_max else whole[:characters_max] + "…"
 
 
