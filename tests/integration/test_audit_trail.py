@@ -359,6 +359,36 @@ def test_the_newest_events_are_shown_with_who_what_where_when_and_why(
     assert (last["when"], last["request_id"]) == ("2026-11-25T00:00:00.000Z", "r-event-5")
 
 
+def test_new_events_are_shown_as_they_come_until_it_is_interrupted(
+    bench: Bench, lovectl: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(bench, 3)
+    coming = iter([["later-1", "later-2"], []])
+
+    def wait(_: float) -> None:
+        batch = next(coming, None)
+        if batch is None:
+            raise KeyboardInterrupt
+        bench.trail().append([event(one) for one in batch])
+
+    monkeypatch.setattr(audit_commands.time, "sleep", wait)
+    done = CliRunner().invoke(audit_commands.app, ["tail", "-n", "1", "--follow", "--json"])
+    shown = [json.loads(line)["event_id"] for line in done.stdout.splitlines()]
+    assert (done.exit_code, shown) == (0, ["event-3", "later-1", "later-2"])
+
+
+def test_people_are_told_the_number_of_the_entry_and_what_is_wrong(
+    bench: Bench, lovectl: Any
+) -> None:
+    fill(bench, 3)
+    bench.session().set({event_key("event-2"): b"3"}, [])
+    done = CliRunner().invoke(audit_commands.app, ["verify"])
+    assert done.exit_code == 1
+    assert "broken: 3 entries" in done.stdout
+    [row] = [line for line in done.stdout.splitlines() if "event-2" in line]
+    assert row.split("│")[1].strip() == "2"
+
+
 def test_a_corrupted_record_is_told_by_the_session_and_does_not_end_it(bench: Bench) -> None:
     fill(bench, 3)
     bench.server.stop()
