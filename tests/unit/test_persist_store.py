@@ -170,11 +170,16 @@ def test_whoever_asks_is_told_of_the_key_before_it_opens_content_and_only_then(
     store_group(groups.group(item), "atlas", store)
     transaction_id = item.envelope.header.transaction_id
     used: list[str] = []
-    assert fetch(transaction_id, None, store, groups.private_keys, used.append)["content"]
+
+    def read(transaction_id: str, keys: dict[str, str]) -> Any:
+        return fetch(transaction_id, None, store, keys, used.append)
+
+    assert read(transaction_id, groups.private_keys)["content"]
     assert used == ["sealing"]
-    assert fetch("0" * 64, None, store, groups.private_keys, used.append)["outcome"] == "absent"
+    assert read("0" * 64, groups.private_keys)["outcome"] == "absent"
+    assert used == ["sealing"]
     # What the key does not open is a use of it all the same.
-    fetch(transaction_id, None, store, {"sealing": groups.wrapped_keys.popitem()[1]}, used.append)
+    assert read(transaction_id, type(groups)().private_keys)["reason"] == "record_damaged"
     assert used == ["sealing", "sealing"]
 
 
