@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -15,14 +16,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from federation.audit import record_store_refusal
 from federation.regions import CONTINENTS
 from federation.route_providers import RoutesUnavailable
 from federation.routing import Route, Router, start_router
 from federation.settings import both, load_settings
 from persist.breaker import Breaker
 from persist.field_encryption import FieldKeys, aws_credentials
-from persist.login import login_refused
+from persist.login import Handshake, note_failure
 from persist.motor_db_handler import Document, MotorDBHandler
 from persist.record import Record, Rejection
 from persist.tier import Inserted, TierUnavailable
@@ -192,17 +192,20 @@ class AtlasTier:
             raise TierUnavailable(f"Atlas {continent}: {error.detail}") from error
         except (PyMongoError, BotoCoreError, ClientError, OSError, TimeoutError) as error:
             breaker.failed()
-            if login_refused(error):
-                # Beside the work of the other continents: it waits for SQS.
-                await asyncio.to_thread(
-                    record_store_refusal,
-                    source="persist",
-                    store=f"mongodb {continent}",
-                    detail=str(error),
-                )
+            note_failure(f"mongodb {continent}", error, partial(self._handshakes, continent))
             raise TierUnavailable(f"Atlas {continent}: {type(error).__name__}") from error
         breaker.succeeded()
         return answer
+
+    def _handshakes(self, continent: str) -> list[Handshake]:
+        """The servers of the continent's cluster, as far as it is known."""
+        route = self._router.known_route(continent)
+        if route is None:
+            return []
+        return [
+            Handshake(host, port, route.ca_pem, route.client_pem)
+            for host, port in parse_uri(route.uri)["nodelist"]
+        ]
 
     async def _handler(self, continent: str) -> MotorDBHandler:
         credentials = aws_credentials()
