@@ -39,6 +39,7 @@ class Record(msgspec.Struct, frozen=True):
     """A stored transaction; readable by itself, whatever else is lost.
 
     `content` is kept beside it: the sealed content with its wrapped key, encrypted by the tier.
+    `cluster` is the Atlas cluster that it lies in, if that isn't its continent's own.
     """
 
     transaction_id: str
@@ -63,6 +64,7 @@ class Record(msgspec.Struct, frozen=True):
     flags: int
     tier: Tier
     stored_at_ms: int
+    cluster: str | None = None
 
     def receipt(self) -> Receipt:
         """The proof that it is stored."""
@@ -75,6 +77,7 @@ class Record(msgspec.Struct, frozen=True):
             shard=self.shard,
             final=self.final,
             stored_at_ms=self.stored_at_ms,
+            cluster=self.cluster,
         )
 
 
@@ -88,6 +91,7 @@ class Rejection(msgspec.Struct, frozen=True):
     shard: int | None
     tier: Tier
     stored_at_ms: int
+    cluster: str | None = None
 
     def receipt(self) -> Receipt:
         """The proof that the rejection is recorded."""
@@ -100,6 +104,7 @@ class Rejection(msgspec.Struct, frozen=True):
             shard=self.shard,
             final=False,
             stored_at_ms=self.stored_at_ms,
+            cluster=self.cluster,
         )
 
 

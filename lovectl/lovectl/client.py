@@ -63,7 +63,13 @@ class Client:
     ) -> None:
         self._http.close()
 
-    def send(self, account: Account, documents: Sequence[Mapping[str, Any]]) -> list[str]:
+    def send(
+        self,
+        account: Account,
+        documents: Sequence[Mapping[str, Any]],
+        *,
+        attempts: int = ATTEMPTS_MAX,
+    ) -> list[str]:
         """Post signed transactions of one account; returns their ids once the API said 202.
 
         Raises
@@ -72,10 +78,12 @@ class Client:
             Any other answer; nothing of this post was claimed as accepted.
         """
         if len(documents) == 1:
-            answer = self._call("POST", "api/send_transaction", account, json=documents[0])
+            answer = self._call(
+                "POST", "api/send_transaction", account, attempts, json=documents[0]
+            )
             return [answer["transaction_id"]]
         body = {"transactions": list(documents)}
-        answer = self._call("POST", "api/send_transactions", account, json=body)
+        answer = self._call("POST", "api/send_transactions", account, attempts, json=body)
         return [entry["transaction_id"] for entry in answer["transactions"]]
 
     def read(self, account: Account, transaction_id: str) -> dict[str, Any] | None:

@@ -57,3 +57,6 @@ CUSTOMER_KEYS_REST_S: Final = 1.0
 
 #: A new data key (`lovectl keys rotate --new-data-key`) is noticed after so long.
 DATA_KEY_NAME_TTL_S: Final = 60.0
+
+#: An unwrapped data key of MongoDB's field encryption is kept so long before KMS is asked again.
+DATA_KEY_LIFETIME_MS: Final = 300_000
