@@ -1,4 +1,4 @@
-"""The commands beyond the stack itself: `send`, `demo`, `simulate`, `cost`."""
+"""The commands beyond the stack itself: `send`, `demo`, `simulate`, `cost`, `keys`."""
 
 import sys
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from lovectl.cost import USUAL_TPS, Assumptions, document, load_prices, monthly_
 from lovectl.demo import demo as run_demo
 from lovectl.faults import Scenario
 from lovectl.input_lines import BadLine, InputLine, read_input
+from lovectl.key_commands import keys_app
 from lovectl.sending import (
     RECEIPT_TIMEOUT_S,
     Posting,
@@ -45,6 +46,7 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
     app.command()(simulate)
     app.command()(cost)
+    app.add_typer(keys_app, name="keys")
 
 
 def send(

@@ -9,6 +9,7 @@ REPOSITORY: Final = Path(
     os.environ.get("LOVE_REPOSITORY", str(Path(__file__).resolve().parents[2]))
 )
 CACHE: Final = REPOSITORY / ".cache"
+FUNCTIONS: Final = REPOSITORY / "functions"
 SERVER_SOURCES: Final = REPOSITORY / "infrastructure" / "local"
 STACKS: Final = CACHE / "stack"
 

@@ -1,0 +1,111 @@
+"""KMS' side of a rotation: new customer keys, who may use them, and the list that functions read."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from federation.regions import Continent
+
+#: What a function of `persist` does with a customer key.
+FUNCTION_OPERATIONS: Final = ("GenerateDataKey", "Encrypt", "Decrypt")
+GRANT_NAME: Final = "love-keys-rotate"
+
+Client = Callable[[str], Any]
+
+
+class CustomerKeyRing:
+    """All customer keys of a deployed stack, the newest of each continent first.
+
+    Parameters
+    ----------
+    client : callable
+        `client("kms")` gives a boto3 client.
+    outputs : mapping
+        The outputs of `template.yaml`.
+    stack_name : str
+        Of the CloudFormation stack.
+    """
+
+    def __init__(self, client: Client, outputs: Mapping[str, str], stack_name: str) -> None:
+        self._client = client
+        self._kms = client("kms")
+        self._outputs = outputs
+        self._stack_name = stack_name
+        self._parameter = outputs["CustomerKeysParameter"]
+
+    def of(self, continent: Continent) -> list[str]:
+        """The continent's key ARNs: those that rotations added, then the template's."""
+        arns = [*self._rotated().get(continent.value, ()), self._template_s(continent)]
+        return list(dict.fromkeys(arns))
+
+    def create(self, continent: Continent) -> str:
+        """A new customer key like the continent's newest one: policy, Regions and grants.
+
+        The key may be used by the same functions from the start, so that none of them fails when
+        it comes to know of it.
+        """
+        like = self._kms.describe_key(KeyId=self.of(continent)[0])["KeyMetadata"]
+        policy = self._kms.get_key_policy(KeyId=like["Arn"], PolicyName="default")["Policy"]
+        made = self._kms.create_key(
+            Description=like.get("Description", ""),
+            MultiRegion=bool(like.get("MultiRegion")),
+            Policy=policy,
+        )
+        arn = str(made["KeyMetadata"]["Arn"])
+        self._kms.enable_key_rotation(KeyId=arn)
+        for replica in like.get("MultiRegionConfiguration", {}).get("ReplicaKeys", ()):
+            self._kms.replicate_key(KeyId=arn, ReplicaRegion=replica["Region"], Policy=policy)
+        for role in self._function_roles():
+            # Beside the policy: the template's role policies name the template's keys only.
+            self._kms.create_grant(
+                KeyId=arn,
+                GranteePrincipal=role,
+                Operations=list(FUNCTION_OPERATIONS),
+                Name=GRANT_NAME,
+            )
+        return arn
+
+    def put_first(self, continent: Continent, arn: str) -> None:
+        """Let the functions encrypt new records under this key; all others go on decrypting."""
+        rotated = self._rotated()
+        template_s = self._template_s(continent)
+        arns = [arn, *self.of(continent)]
+        # The template's own key needs no mention but where it is to be the first again.
+        kept = [one for one in dict.fromkeys(arns) if one != template_s or one == arn]
+        if kept == rotated.get(continent.value, []) or (kept == [template_s] and not rotated):
+            return
+        rotated[continent.value] = kept
+        self._client("ssm").put_parameter(
+            Name=self._parameter, Value=json.dumps(rotated), Type="String", Overwrite=True
+        )
+
+    def _rotated(self) -> dict[str, list[str]]:
+        try:
+            answer = self._client("ssm").get_parameter(Name=self._parameter)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ParameterNotFound":
+                return {}
+            raise
+        found: dict[str, list[str]] = json.loads(answer["Parameter"]["Value"])
+        return found
+
+    def _template_s(self, continent: Continent) -> str:
+        return self._outputs[f"{continent.value}KeyArn"]
+
+    def _function_roles(self) -> Sequence[str]:
+        """The roles of the functions that are told of customer keys."""
+        resources = self._client("cloudformation").describe_stack_resources(
+            StackName=self._stack_name
+        )["StackResources"]
+        roles: dict[str, None] = {}
+        for one in resources:
+            if one["ResourceType"] != "AWS::Lambda::Function":
+                continue
+            found = self._client("lambda").get_function_configuration(
+                FunctionName=one["PhysicalResourceId"]
+            )
+            if "KMS_KEY_ARNS" in found.get("Environment", {}).get("Variables", {}):
+                roles[found["Role"]] = None
+        return list(roles)
