@@ -43,16 +43,29 @@ def toxiproxy() -> Path:
 
 def dynamodb_local() -> list[str]:
     """The command that serves DynamoDB Local; PORT and DIRECTORY are to be appended."""
-    home = _built("dynamodb-local", _maven_build)
+    return java_program("dynamodb-local", "Launcher")
+
+
+def java_program(name: str, main_class: str, source: Path | None = None) -> list[str]:
+    """The command that runs a Java program; built on first use.
+
+    Parameters
+    ----------
+    source : Path, optional
+        Holds its pom.xml, which names the libraries, and its Java files; by default one of the
+        local stack's.
+    """
+    home = _built(name, _maven_build, source)
     classpath = os.pathsep.join([str(home / "classes"), str(home / "lib" / "*")])
     return [
         _tool("java", "a Java runtime of version 17 or newer"),
+        # Where DynamoDB Local looks for its native library.
         f"-Dsqlite4java.library.path={home / 'lib'}",
         "-Xmx256m",
         "-XX:TieredStopAtLevel=1",
         "-cp",
         classpath,
-        "Launcher",
+        main_class,
     ]
 
 
@@ -62,9 +75,9 @@ def build_all(names: tuple[str, ...] = SERVERS) -> None:
         _built(name, _maven_build if name == "dynamodb-local" else _go_build)
 
 
-def _built(name: str, build: Callable[[str, Path, Path], None]) -> Path:
+def _built(name: str, build: Callable[[str, Path, Path], None], source: Path | None = None) -> Path:
     """The directory that holds `name`, built now unless its sources were built before."""
-    source = SERVER_SOURCES / name
+    source = source or SERVER_SOURCES / name
     home = CACHE / "servers" / f"{name}-{_sources_hash(source)}"
     if home.is_dir():
         return home
@@ -132,7 +145,7 @@ def _maven_build(name: str, source: Path, target: Path) -> None:
             f"{library}/*",
             "-d",
             str(target / "classes"),
-            str(source / "Launcher.java"),
+            *(str(each) for each in sorted(source.glob("*.java"))),
         ],
         source,
         {},

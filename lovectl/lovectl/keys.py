@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from enum import StrEnum
 from typing import Any, Final
 
-import msgspec
 import pymongo
 
 from federation.audit import record_key_use
@@ -198,7 +197,7 @@ def _opened(access: Access, sent: Sequence[Sent], customer_keys: dict[str, str])
             if found is None:
                 continue
             content = open_content(record_in(found), bytes(found["content"]), private_keys)
-            if msgspec.json.encode(content) == msgspec.json.encode(one.content):
+            if content == one.content:
                 opened.add(one.transaction_id)
     return opened
 
