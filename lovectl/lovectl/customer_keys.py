@@ -57,15 +57,18 @@ class CustomerKeyRing:
         self._kms.enable_key_rotation(KeyId=arn)
         for replica in like.get("MultiRegionConfiguration", {}).get("ReplicaKeys", ()):
             self._kms.replicate_key(KeyId=arn, ReplicaRegion=replica["Region"], Policy=policy)
+        self.admit_functions(arn)
+        return arn
+
+    def admit_functions(self, arn: str) -> None:
+        """Grant this key's use to the functions: their role policies name the template's keys only."""
         for role in self._function_roles():
-            # Beside the policy: the template's role policies name the template's keys only.
             self._kms.create_grant(
                 KeyId=arn,
                 GranteePrincipal=role,
                 Operations=list(FUNCTION_OPERATIONS),
                 Name=GRANT_NAME,
             )
-        return arn
 
     def put_first(self, continent: Continent, arn: str) -> None:
         """Let the functions encrypt new records under this key; all others go on decrypting."""

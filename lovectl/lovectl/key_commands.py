@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,6 +39,9 @@ def rotate(
         typer.Option("--new-data-key", help="Encrypt what is written from now on with a new one."),
     ] = False,
     name: Annotated[str, typer.Option("--name", help="Of the stack.")] = stacks.DEFAULT_NAME,
+    deployed: Annotated[
+        str, typer.Option(help="Name of a CloudFormation stack in AWS; without traffic of its own.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Wrap all data keys anew while money is sent, then open old and new documents.
@@ -52,29 +55,39 @@ def rotate(
         raise typer.BadParameter("--to-key needs --continent: each continent has its own key")
     if to_key and not to_key.startswith(ARN_START):
         raise typer.BadParameter(f"--to-key: {to_key!r} is no ARN")
+    # Imported here: the stores' libraries take a while.
+    from lovectl.key_rotation import Mode, deployed_key_stack, rotate_keys
+
+    chosen: dict[str, Any] = {
+        "continents": CONTINENTS if continent is None else (continent,),
+        "mode": Mode.NEW_KEY if new_key else Mode.TO_KEY if to_key else Mode.SAME_KEY,
+        "to_key": to_key,
+        "new_data_key": new_data_key,
+    }
+    _log_to_stderr()
+    if deployed:
+        with deployed_key_stack(deployed) as stack:
+            rows = rotate_keys(stack, **chosen)
+        _show({"mode": chosen["mode"].value, "continents": rows, "verdict": "holds"}, as_json)
+        return
     access = running_access(name)
     if access is None:
         raise NotRunning(name)
-    # Imported here: the stores' libraries take a while.
-    from lovectl.keys import Mode, rotate
+    from lovectl.keys import rotate_in_traffic
 
-    _log_to_stderr()
-    mode = Mode.NEW_KEY if new_key else Mode.TO_KEY if to_key else Mode.SAME_KEY
-    report = rotate(
-        access,
-        continents=CONTINENTS if continent is None else (continent,),
-        mode=mode,
-        to_key=to_key,
-        new_data_key=new_data_key,
-    )
-    if as_json:
-        show.print_json(report)
-    else:
-        show.tables.print(show.rotation_table(report))
-        for failure in report["failures"]:
-            show.notes.print(failure)
+    report = rotate_in_traffic(access, **chosen)
+    _show(report, as_json)
     if report["verdict"] != "holds":
         raise typer.Exit(FAILED)
+
+
+def _show(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        show.print_json(report)
+        return
+    show.tables.print(show.rotation_table(report))
+    for failure in report.get("failures", ()):
+        show.notes.print(failure)
 
 
 def _log_to_stderr() -> None:

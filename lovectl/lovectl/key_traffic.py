@@ -37,9 +37,10 @@ class KeyTraffic:
     ----------
     sent : list of Sent
         What was accepted, in its order.
-    reads, failed_reads, failed_writes : int
+    reads, failed_reads, failed_writes, refused_writes : int
         A read fails if the API can't answer, if what was found once is gone, or if the content is
-        another; a write, if the API doesn't accept it at the first attempt, or rejects it later.
+        another; a write, if the API refuses it at the first attempt (that is a refused one), or
+        if it is rejected or has no receipt later.
     tiers : dict of tier to transactions
     failures : list of str
         What happened, for people.
@@ -58,6 +59,7 @@ class KeyTraffic:
         self.reads = 0
         self.failed_reads = 0
         self.failed_writes = 0
+        self.refused_writes = 0
         self.tiers: dict[str, int] = {}
         self.failures: list[str] = []
 
@@ -120,6 +122,7 @@ class KeyTraffic:
             try:
                 (transaction_id,) = client.send(account, [sign(account, transaction)], attempts=1)
             except ApiError as error:
+                self.refused_writes += 1
                 self.failed_writes += 1
                 self.failures.append(f"write: {error}")
             else:

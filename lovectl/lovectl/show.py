@@ -105,6 +105,8 @@ def rotation_table(report: Mapping[str, Any]) -> Table:
         key = str(one["customer_key"]).rpartition("/")[2]
         rewrapped = str(one["data_keys_rewrapped"])
         table.add_row(one["continent"], key, rewrapped, one["data_key"] or "—")
+    if "writes" not in report:
+        return table
     table.add_section()
     for name in ("writes", "failed_writes", "reads", "failed_reads"):
         table.add_row(name.replace("_", " "), "", str(report[name]), "")

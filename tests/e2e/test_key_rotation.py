@@ -1,17 +1,22 @@
 """Keys are rotated on the running stack while money is sent; each document opens before and after."""
 
 import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from federation.regions import CONTINENTS, Continent
 from lovectl.access import Access
-from lovectl.keys import Mode, rotate
+from lovectl.deploy import STACK_NAME
+from lovectl.key_rotation import KeysNotRotated, Mode
+from lovectl.keys import rotate_in_traffic
 
 
 def test_rewrapping_during_traffic_fails_no_read_and_no_write(access: Access) -> None:
-    report = rotate(access)
+    report = rotate_in_traffic(access)
     _holds(report)
     assert [one["continent"] for one in report["continents"]] == [one.value for one in CONTINENTS]
     assert report["data_keys_rewrapped"] >= len(CONTINENTS)
@@ -21,7 +26,9 @@ def test_rewrapping_during_traffic_fails_no_read_and_no_write(access: Access) ->
 
 def test_a_new_customer_key_and_data_key_take_over_during_traffic(access: Access) -> None:
     kms: Any = access.aws("kms")
-    report = rotate(access, continents=(Continent.EUROPE,), mode=Mode.NEW_KEY, new_data_key=True)
+    report = rotate_in_traffic(
+        access, continents=(Continent.EUROPE,), mode=Mode.NEW_KEY, new_data_key=True
+    )
     _holds(report)
     (europe,) = report["continents"]
     assert europe["customer_key"] != europe["replaced_key"]
@@ -35,18 +42,38 @@ def test_a_new_customer_key_and_data_key_take_over_during_traffic(access: Access
     # The key before is not needed for field encryption any more: without it all goes on.
     kms.disable_key(KeyId=europe["replaced_key"])
     try:
-        _holds(rotate(access, continents=(Continent.EUROPE,)))
+        _holds(rotate_in_traffic(access, continents=(Continent.EUROPE,)))
     finally:
         kms.enable_key(KeyId=europe["replaced_key"])
 
 
-@pytest.mark.parametrize("arn", ["arn:aws:kms:eu-central-1:000000000000:key/mrk-0"])
-def test_a_key_that_is_not_there_stops_the_rotation_and_nothing_else(
-    access: Access, arn: str
-) -> None:
-    with pytest.raises(Exception, match="mrk-0"):
-        rotate(access, continents=(Continent.ASIA,), mode=Mode.TO_KEY, to_key=arn)
-    _holds(rotate(access, continents=(Continent.ASIA,)))
+def test_a_key_that_is_not_there_stops_the_rotation_and_nothing_else(access: Access) -> None:
+    arn = f"arn:aws:kms:eu-central-1:000000000000:key/mrk-{'0' * 32}"
+    with pytest.raises(KeysNotRotated, match=r"Asia: .*\n?.*--to-key"):
+        rotate_in_traffic(access, continents=(Continent.ASIA,), mode=Mode.TO_KEY, to_key=arn)
+    _holds(rotate_in_traffic(access, continents=(Continent.ASIA,)))
+
+
+def test_an_operator_rotates_a_deployed_stack_by_the_environment_alone(access: Access) -> None:
+    kms: Any = access.aws("kms")
+    environment = {
+        **os.environ,
+        "AWS_ENDPOINT_URL": kms.meta.endpoint_url,
+        "AWS_CA_BUNDLE": str(access.ca_file),
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": kms.meta.region_name,
+        "MONGO_SECRET": "love/mongo",
+    }
+    command = [sys.executable, "-c", "from lovectl.app import main; main()", "keys", "rotate"]
+    options = ["--deployed", STACK_NAME, "--continent", "Oceania", "--new-key", "--json"]
+    done = subprocess.run(
+        [*command, *options], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (oceania,) = json.loads(done.stdout)["continents"]
+    assert oceania["customer_key"] != oceania["replaced_key"]
+    _holds(rotate_in_traffic(access, continents=(Continent.OCEANIA,)))
 
 
 def _holds(report: dict[str, Any]) -> None:
