@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import boto3
 import msgspec
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from federation.aws_clients import dynamodb_client
 from federation.settings import load_settings
 from persist.breaker import Breaker
 from persist.customer_keys import CustomerKeys
@@ -214,14 +213,7 @@ def connect_dynamodb() -> DynamodbTier:
     """The tier as the environment sets it."""
     settings = load_settings(DynamodbSettings)
     warm, cold = (
-        boto3.client(
-            "dynamodb",
-            config=Config(
-                connect_timeout=settings.persist_timeout_ms / 1000,
-                read_timeout=read_timeout_ms / 1000,
-                retries={"total_max_attempts": 1},
-            ),
-        )
+        dynamodb_client(settings.persist_timeout_ms, read_timeout_ms)
         for read_timeout_ms in (settings.persist_timeout_ms, settings.cold_timeout_ms)
     )
     keys = CustomerKeys(msgspec.json.decode(settings.kms_key_arns), settings.kms_keys_parameter)

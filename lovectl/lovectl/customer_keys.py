@@ -1,16 +1,12 @@
 """KMS' side of a rotation: new customer keys, who may use them, and the list that functions read."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from botocore.exceptions import ClientError
 
 from federation.regions import Continent
-
-#: What a function of `persist` does with a customer key.
-FUNCTION_OPERATIONS: Final = ("GenerateDataKey", "Encrypt", "Decrypt")
-GRANT_NAME: Final = "love-keys-rotate"
 
 Client = Callable[[str], Any]
 
@@ -24,15 +20,12 @@ class CustomerKeyRing:
         `client("kms")` gives a boto3 client.
     outputs : mapping
         The outputs of `template.yaml`.
-    stack_name : str
-        Of the CloudFormation stack.
     """
 
-    def __init__(self, client: Client, outputs: Mapping[str, str], stack_name: str) -> None:
+    def __init__(self, client: Client, outputs: Mapping[str, str]) -> None:
         self._client = client
         self._kms = client("kms")
         self._outputs = outputs
-        self._stack_name = stack_name
         self._parameter = outputs["CustomerKeysParameter"]
 
     def of(self, continent: Continent) -> list[str]:
@@ -41,10 +34,10 @@ class CustomerKeyRing:
         return list(dict.fromkeys(arns))
 
     def create(self, continent: Continent) -> str:
-        """A new customer key like the continent's newest one: policy, Regions and grants.
+        """A new customer key like the continent's newest one, in the same Regions.
 
-        The key may be used by the same functions from the start, so that none of them fails when
-        it comes to know of it.
+        Its policy is that one's: it names the functions that may use the key, so that none of
+        them is refused when it comes to know of it.
         """
         like = self._kms.describe_key(KeyId=self.of(continent)[0])["KeyMetadata"]
         policy = self._kms.get_key_policy(KeyId=like["Arn"], PolicyName="default")["Policy"]
@@ -57,18 +50,7 @@ class CustomerKeyRing:
         self._kms.enable_key_rotation(KeyId=arn)
         for replica in like.get("MultiRegionConfiguration", {}).get("ReplicaKeys", ()):
             self._kms.replicate_key(KeyId=arn, ReplicaRegion=replica["Region"], Policy=policy)
-        self.admit_functions(arn)
         return arn
-
-    def admit_functions(self, arn: str) -> None:
-        """Grant this key's use to the functions: their role policies name the template's keys only."""
-        for role in self._function_roles():
-            self._kms.create_grant(
-                KeyId=arn,
-                GranteePrincipal=role,
-                Operations=list(FUNCTION_OPERATIONS),
-                Name=GRANT_NAME,
-            )
 
     def put_first(self, continent: Continent, arn: str) -> None:
         """Let the functions encrypt new records under this key; all others go on decrypting."""
@@ -96,19 +78,3 @@ class CustomerKeyRing:
 
     def _template_s(self, continent: Continent) -> str:
         return self._outputs[f"{continent.value}KeyArn"]
-
-    def _function_roles(self) -> Sequence[str]:
-        """The roles of the functions that are told of customer keys."""
-        resources = self._client("cloudformation").describe_stack_resources(
-            StackName=self._stack_name
-        )["StackResources"]
-        roles: dict[str, None] = {}
-        for one in resources:
-            if one["ResourceType"] != "AWS::Lambda::Function":
-                continue
-            found = self._client("lambda").get_function_configuration(
-                FunctionName=one["PhysicalResourceId"]
-            )
-            if "KMS_KEY_ARNS" in found.get("Environment", {}).get("Variables", {}):
-                roles[found["Role"]] = None
-        return list(roles)

@@ -19,7 +19,6 @@ from federation.routing import start_router
 from lovectl.access import Access
 from lovectl.checker import STORE_TIMEOUT_MS
 from lovectl.customer_keys import CustomerKeyRing
-from lovectl.deploy import STACK_NAME
 from lovectl.errors import StackError
 from lovectl.paths import load_functions, write_private
 from lovectl.servers import session_arguments
@@ -52,8 +51,6 @@ class KeyStack:
         `aws("kms")` gives a boto3 client.
     outputs : mapping
         The outputs of `template.yaml`.
-    stack_name : str
-        Of the CloudFormation stack.
     mongo_uris : mapping of continent to URI
     mongo_options : mapping
         Of PyMongo, such as TLS files.
@@ -65,7 +62,6 @@ class KeyStack:
 
     aws: Callable[..., Any]
     outputs: Mapping[str, str]
-    stack_name: str
     mongo_uris: Mapping[str, str]
     mongo_options: Mapping[str, Any]
     credentials: dict[str, str]
@@ -78,7 +74,6 @@ def local_key_stack(access: Access) -> KeyStack:
     return KeyStack(
         aws=access.aws,
         outputs=access.outputs,
-        stack_name=STACK_NAME,
         mongo_uris=access.stores.mongo_uris,
         mongo_options={},
         credentials={
@@ -121,7 +116,6 @@ def deployed_key_stack(stack_name: str) -> Iterator[KeyStack]:
         yield KeyStack(
             aws=aws,
             outputs={one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", ())},
-            stack_name=stack_name,
             mongo_uris={continent: route.uri for continent, route in routes.items()},
             mongo_options=options,
             credentials=aws_credentials(),
@@ -145,7 +139,8 @@ def rotate_keys(
     Parameters
     ----------
     to_key : str
-        ARN of an existing customer key, for `Mode.TO_KEY`.
+        ARN of an existing customer key, for `Mode.TO_KEY`; its policy must let the functions use it
+        as template.yaml's policies do.
     new_data_key : bool
         Encrypt new documents with a new data key too.
 
@@ -155,7 +150,7 @@ def rotate_keys(
         A cluster or KMS can't be reached, or refuses. Whatever was done so far holds: every data
         key is under a customer key that goes on working.
     """
-    ring = CustomerKeyRing(stack.aws, stack.outputs, stack.stack_name)
+    ring = CustomerKeyRing(stack.aws, stack.outputs)
     with ExitStack() as opened:
         vaults = {one: opened.enter_context(_vault(stack, one)) for one in CONTINENTS}
         return [
@@ -178,13 +173,10 @@ def _rotate(
         for vault in vaults.values():
             vault.data_keys(continent.value)
         replaced = ring.of(continent)[0]
-        match mode:
-            case Mode.SAME_KEY:
-                arn = replaced
-            case Mode.NEW_KEY:
-                arn = ring.create(continent)
-            case Mode.TO_KEY:
-                ring.admit_functions(arn)
+        if mode is Mode.SAME_KEY:
+            arn = replaced
+        elif mode is Mode.NEW_KEY:
+            arn = ring.create(continent)
         rewrapped = sum(vault.rewrap(continent.value, arn) for vault in vaults.values())
         if new_data_key:
             for cluster, vault in vaults.items():

@@ -12,6 +12,8 @@ REPOSITORY: Final = Path(
 CACHE: Final = REPOSITORY / ".cache"
 FUNCTIONS: Final = REPOSITORY / "functions"
 SERVER_SOURCES: Final = REPOSITORY / "infrastructure" / "local"
+#: Not only local: it stands before immuDB wherever that runs.
+FRONT_SOURCES: Final = REPOSITORY / "infrastructure" / "front"
 STACKS: Final = CACHE / "stack"
 
 

@@ -30,6 +30,13 @@ LONGITUDE_E7_MAX: Final = 180 * 10**7
 
 SHARDS_PER_CONTINENT: Final = 64
 
+#: Connections to DynamoDB that a function keeps open; it handles one batch at a time.
+DYNAMODB_CONNECTIONS_MAX: Final = 10
+
+#: An audit record is waited for so long; the log has it whatever comes.
+AUDIT_CONNECT_TIMEOUT_MS: Final = 200
+AUDIT_READ_TIMEOUT_MS: Final = 500
+
 #: Uses and seconds of one content key (DESIGN section 4).
 CONTENT_KEY_USES_MAX: Final = 2**20
 CONTENT_KEY_LIFETIME_S: Final = 300
