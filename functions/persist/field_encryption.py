@@ -3,6 +3,7 @@
 What the asynchronous and the synchronous handler share is here, then the asynchronous half.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -164,11 +165,9 @@ class FieldEncryption:
         known = await names.find_one({"_id": keys.name})
         if known is None:
             key_id = await encryption.create_data_key(**keys.data_key_arguments(1))
-            try:
+            # If another process was first, our key stays unused: `persist` may delete nothing.
+            with contextlib.suppress(DuplicateKeyError):
                 await names.insert_one({"_id": keys.name, "key_id": key_id, "generation": 1})
-            except DuplicateKeyError:
-                # Another process was first; nothing was encrypted with ours.
-                await encryption.delete_key(key_id)
             known = await names.find_one({"_id": keys.name})
             assert known is not None
         made = cls(encryption, names, Binary(known["key_id"], UUID_SUBTYPE), keys)

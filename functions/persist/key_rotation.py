@@ -148,8 +148,7 @@ class KeyVault:
             {"$set": {"key_id": key_id, "generation": generation}},
             return_document=ReturnDocument.AFTER,
         )
-        if replaced is None:
-            self._encryption.delete_key(key_id)
+        if replaced is None:  # the key that we made stays unused
             raise RotationFailed(f"{name}: another rotation gave it a new data key just now")
         return Binary(key_id, UUID_SUBTYPE)
 

@@ -1,5 +1,6 @@
 """`MotorDBHandler` for scripts and programs without an event loop: the same names, on MongoClient."""
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -51,11 +52,9 @@ class SyncFieldEncryption:
         known = self._names.find_one({"_id": self.keys.name})
         if known is None:
             key_id = self._encryption.create_data_key(**self.keys.data_key_arguments(1))
-            try:
+            # If another process was first, our key stays unused: `persist` may delete nothing.
+            with contextlib.suppress(DuplicateKeyError):
                 self._names.insert_one({"_id": self.keys.name, "key_id": key_id, "generation": 1})
-            except DuplicateKeyError:
-                # Another process was first; nothing was encrypted with ours.
-                self._encryption.delete_key(key_id)
             known = self._names.find_one({"_id": self.keys.name})
             assert known is not None
         return Binary(known["key_id"], UUID_SUBTYPE)
