@@ -177,6 +177,13 @@ def _rotate(
             arn = replaced
         elif mode is Mode.NEW_KEY:
             arn = ring.create(continent)
+        # Before it is used: what stops midway is in the audit too.
+        record_key_use(
+            source="lovectl",
+            key=arn,
+            purpose=f"rewrap data keys of {continent.value}, until now under {replaced}",
+            subject=getpass.getuser(),
+        )
         rewrapped = sum(vault.rewrap(continent.value, arn) for vault in vaults.values())
         if new_data_key:
             for cluster, vault in vaults.items():
@@ -189,12 +196,6 @@ def _rotate(
         if arn:
             again += f" --to-key {arn}"
         raise KeysNotRotated(f"{continent.value}: {error}\nto go on: {again}") from error
-    record_key_use(
-        source="lovectl",
-        key=arn,
-        purpose=f"rewrap {rewrapped} data keys of {continent.value}, until now under {replaced}",
-        subject=getpass.getuser(),
-    )
     return {
         "continent": continent.value,
         "customer_key": arn,

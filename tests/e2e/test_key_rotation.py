@@ -2,17 +2,33 @@
 
 import json
 import os
+import secrets
 import subprocess
 import sys
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pytest
 
-from federation.regions import CONTINENTS, Continent
+from federation.limits import CUSTOMER_KEYS_TTL_S
+from federation.regions import CLUSTERS, CONTINENTS, Continent
 from lovectl.access import Access
+from lovectl.accounts import Account, make_account, sign, unsigned_transaction
+from lovectl.checker import dynamodb_records
+from lovectl.client import Client
 from lovectl.deploy import STACK_NAME
-from lovectl.key_rotation import KeysNotRotated, Mode
+from lovectl.faults import taken_down
+from lovectl.key_rotation import KeysNotRotated, Mode, local_key_stack, rotate_keys
 from lovectl.keys import rotate_in_traffic
+
+
+class Kept(NamedTuple):
+    """A transaction, and what it has to give back."""
+
+    account: Account
+    transaction_id: str
+    content: dict[str, Any]
 
 
 def test_rewrapping_during_traffic_fails_no_read_and_no_write(access: Access) -> None:
@@ -47,6 +63,35 @@ def test_a_new_customer_key_and_data_key_take_over_during_traffic(access: Access
         kms.enable_key(KeyId=europe["replaced_key"])
 
 
+def test_fallback_records_from_before_and_after_a_new_customer_key_are_read(
+    access: Access, client: Client, settle: Callable[..., Any]
+) -> None:
+    def send_to_dynamodb() -> Kept:
+        account = make_account(access.issuer, Continent.AFRICA)
+        document = unsigned_transaction(account, secrets.token_hex(32), 1, 0)
+        with taken_down(access.proxies, tuple(CLUSTERS.values())):
+            (transaction_id,) = client.send(account, [sign(account, document)])
+            answer = settle(account, transaction_id)
+        assert answer["receipt"]["tier"] == "dynamodb"
+        return Kept(account, transaction_id, document["content"])
+
+    old = send_to_dynamodb()
+    stack = local_key_stack(access)
+    (africa,) = rotate_keys(stack, continents=(Continent.AFRICA,), mode=Mode.NEW_KEY)
+    assert _wrapped_by(access, old, africa["replaced_key"])
+    deadline_s = time.monotonic() + 3 * CUSTOMER_KEYS_TTL_S
+    new = send_to_dynamodb()
+    # A function that has read the list of keys a moment ago goes on with the key before.
+    while not _wrapped_by(access, new, africa["customer_key"]) and time.monotonic() < deadline_s:
+        time.sleep(5)
+        new = send_to_dynamodb()
+    assert _wrapped_by(access, new, africa["customer_key"])
+    for one in (old, new):
+        answer = client.read(one.account, one.transaction_id)
+        assert answer is not None
+        assert answer["content"] == one.content
+
+
 def test_a_key_that_is_not_there_stops_the_rotation_and_nothing_else(access: Access) -> None:
     arn = f"arn:aws:kms:eu-central-1:000000000000:key/mrk-{'0' * 32}"
     with pytest.raises(KeysNotRotated, match=r"Asia: .*\n?.*--to-key"):
@@ -74,6 +119,14 @@ def test_an_operator_rotates_a_deployed_stack_by_the_environment_alone(access: A
     (oceania,) = json.loads(done.stdout)["continents"]
     assert oceania["customer_key"] != oceania["replaced_key"]
     _holds(rotate_in_traffic(access, continents=(Continent.OCEANIA,)))
+
+
+def _wrapped_by(access: Access, kept: Kept, arn: str) -> bool:
+    """Whether the message in DynamoDB names this KMS key for its data key."""
+    for record in dynamodb_records(access.stores):
+        if record["transaction_id"]["S"] == kept.transaction_id:
+            return arn.encode() in bytes(record["content"]["B"])
+    raise AssertionError(f"{kept.transaction_id} is not in DynamoDB")
 
 
 def _holds(report: dict[str, Any]) -> None:
