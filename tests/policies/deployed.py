@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Final
 
 import boto3
@@ -112,7 +113,13 @@ def deployed(**parameters: str) -> Deployed:
 
 def managed_policy(arn: str) -> Document:
     """The document of a policy that AWS manages."""
-    found: Document = json.loads(aws_managed_policies_data)[arn.rsplit("/", 1)[-1]]["Document"]
+    document: Document = _managed_policies()[arn.rsplit("/", 1)[-1]]["Document"]
+    return document
+
+
+@cache
+def _managed_policies() -> Document:
+    found: Document = json.loads(aws_managed_policies_data)
     return found
 
 
