@@ -206,6 +206,12 @@ class _Deployment:
                 case "Fn::Join":
                     separator, parts = argument
                     return separator.join(str(one) for one in self.resolve(parts))
+                case "Fn::Split":
+                    separator, text = self.resolve(argument)
+                    return str(text).split(separator)
+                case "Fn::Select":
+                    index, values = self.resolve(argument)
+                    return values[int(index)]
                 case "Fn::If":
                     condition, yes, no = argument
                     return self.resolve(yes if self._holds(self.conditions[condition]) else no)
@@ -252,5 +258,11 @@ class _Deployment:
                 return bool(first == second)
             case "Fn::Not":
                 return not self._holds(arguments[0])
+            case "Fn::And":
+                return all(self._holds(one) for one in arguments)
+            case "Fn::Or":
+                return any(self._holds(one) for one in arguments)
+            case "Condition":
+                return self._holds(self.conditions[arguments])
             case _:
                 raise AssertionError(f"{function} is not understood here")
