@@ -37,6 +37,8 @@ SECRET, PARAMETER, LOG_STREAM = (
     ("ssm", "parameter"),
     ("logs", "log-stream"),
 )
+#: Parameters of Parameter Store, of which the template makes none.
+PARAMETERS = {"MongoParameters": "/love/mongo/Asia/uri"}
 #: Types with nothing to ask for: parts of others, or set up by whoever deploys.
 PARTS = {
     "AWS::ApiGateway::Deployment",
@@ -195,9 +197,9 @@ def everything() -> Iterator[tuple[str, str, str, Any, Context]]:
     for name, value in secrets().items():
         for action in actions()[SECRET]:
             yield action, name, f"{SECRETS}{value}-AbCdEf", None, {}
-    for action in actions()[PARAMETER]:
-        arn = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/love/mongo/Asia/uri"
-        yield action, "MongoParameters", arn, None, {}
+    for name, path in PARAMETERS.items():
+        for action in actions()[PARAMETER]:
+            yield action, name, f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{path}", None, {}
     for service in WITHOUT_RESOURCE:
         for action in actions()[service]:
             yield action, "*", "*", None, {}
