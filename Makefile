@@ -36,7 +36,7 @@ demo: setup ## start all servers, send 700 transactions, break a store, stop
 	$(RUN) lovectl demo
 
 .PHONY: test
-test: setup ## every test: unit, integration, end to end, simulation; Rust too
+test: setup $(ASL_VALIDATOR) ## every test: unit, integration, end to end, simulation; Rust too
 	cargo test --release --locked --manifest-path layers/rust_core/Cargo.toml -- --show-output
 	$(RUN) pytest -q -m 'not sam'
 

@@ -22,7 +22,9 @@ class Access:
     Attributes
     ----------
     aws : callable
-        `aws("logs")` is a boto3 client of the local AWS, round the proxies.
+        `aws("logs")` is a boto3 client of the local AWS, round the proxies, with all rights.
+    endpoint_url : str
+        Where the local AWS is, round the proxies.
     outputs : mapping
         The outputs of `template.yaml`.
     directory : pathlib.Path
@@ -37,6 +39,7 @@ class Access:
     stores: Stores
     proxies: Proxies
     aws: Callable[..., Any]
+    endpoint_url: str
     outputs: Mapping[str, str]
     directory: Path
     revoke: Callable[..., None]
@@ -87,6 +90,7 @@ def access_to(stack: stacks.Stack) -> Access:
         ),
         proxies=stack.proxies,
         aws=stack.client,
+        endpoint_url=stack.state.endpoint_url,
         outputs=stack.outputs,
         directory=stack.directory,
         revoke=stack.revoke,
