@@ -10,16 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from federation.regions import CONTINENTS
 from lovectl.paths import private_directory
 from lovectl.pki import TransportPki
 from lovectl.processes import free_ports
 from lovectl.servers import (
+    LOCAL_REGION,
     DynamoDbLocalServer,
     FerretDbServer,
     FrontServer,
     ImmuDbServer,
     MiniStackServer,
     ToxiproxyServer,
+    session_arguments,
 )
 
 IMMUDB_PASSWORD = "Correct-Horse-1"
@@ -110,6 +113,20 @@ def ministack(server_directory: Path, transport_pki: TransportPki) -> Iterator[M
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def key_arns(ministack: MiniStackServer) -> Iterator[dict[str, str]]:
+    """Each continent's KMS key on the local AWS, reached as a function would."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", ministack.endpoint_url)
+        patch.setenv("AWS_CA_BUNDLE", str(ministack.pki.ca_file))
+        patch.setenv("AWS_ACCESS_KEY_ID", session_arguments()["aws_access_key_id"])
+        patch.setenv("AWS_SECRET_ACCESS_KEY", session_arguments()["aws_secret_access_key"])
+        patch.setenv("AWS_DEFAULT_REGION", LOCAL_REGION)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        arn = ministack.client("kms").create_key()["KeyMetadata"]["Arn"]
+        yield {one.value: arn for one in CONTINENTS}
 
 
 @pytest.fixture(scope="session")
