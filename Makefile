@@ -50,7 +50,7 @@ test-pqtls: setup $(TRIXIE)/ready ## post-quantum TLS by Debian trixie's OpenSSL
 $(TRIXIE)/ready:
 	if [ "$$(id -u)" != 0 ]; then echo 'make test-pqtls needs root: it makes a chroot' >&2; exit 1; fi
 	command -v debootstrap >/dev/null || { apt-get update -qq && apt-get install -y -qq debootstrap; }
-	rm -rf $(TRIXIE)
+	rm -rf --one-file-system $(TRIXIE)
 	mkdir -p -m 700 $(TRIXIE)
 	debootstrap --variant=minbase --include=$(TRIXIE_PACKAGES) trixie $(TRIXIE)/root > $(TRIXIE)/log 2>&1 \
 	  || { tail -n 20 $(TRIXIE)/log >&2; exit 1; }
