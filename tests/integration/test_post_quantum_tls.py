@@ -181,6 +181,7 @@ def test_a_client_of_the_ml_dsa_ca_refuses_a_server_with_an_ecdsa_certificate(
 
 def test_every_server_of_ours_takes_the_hybrid_key_exchange(
     ferretdb: FerretDbServer,
+    immudb: ImmuDbServer,
     immudb_front: FrontServer,
     transport_pki: TransportPki,
     tmp_path: Path,
@@ -189,7 +190,7 @@ def test_every_server_of_ours_takes_the_hybrid_key_exchange(
     node = NodeServer("node", delegate.config_file, delegate.port, tmp_path / "node.log")
     node.start()
     try:
-        for server in (ferretdb, immudb_front, node):
+        for server in (ferretdb, immudb, immudb_front, node):
             with _connected(server.port, transport_pki, protocol=b"h2") as connection:
                 facts = connection.get_protocol_version_name(), connection.get_group_name()
                 assert facts == ("TLSv1.3", HYBRID), server.name
