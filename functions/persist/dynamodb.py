@@ -9,6 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from federation.aws_clients import dynamodb_client
 from federation.settings import load_settings
 from persist.breaker import Breaker
+from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
 from persist.record import Record, Rejection
 from persist.tier import Inserted, TierUnavailable
@@ -28,6 +29,7 @@ class DynamodbSettings(msgspec.Struct, frozen=True):
 
     transactions_table: str
     kms_key_arns: str
+    kms_keys_parameter: str = ""
     persist_timeout_ms: int = 800
     cold_timeout_ms: int = 3_000
 
@@ -158,7 +160,9 @@ class DynamodbTier:
             "nonce": {"N": str(record.nonce)},
             "continent": {"S": record.continent},
             "record": {"S": msgspec.json.encode(record).decode()},
-            "content": {"B": self._encryption.encrypt(record.continent, sealed)},
+            "content": {
+                "B": self._encryption.encrypt(record.continent, record.transaction_id, sealed)
+            },
         }
 
     def _get(self, key: str) -> Mapping[str, Any] | None:
@@ -212,5 +216,5 @@ def connect_dynamodb() -> DynamodbTier:
         dynamodb_client(settings.persist_timeout_ms, read_timeout_ms)
         for read_timeout_ms in (settings.persist_timeout_ms, settings.cold_timeout_ms)
     )
-    encryption = KmsEncryption(msgspec.json.decode(settings.kms_key_arns))
-    return DynamodbTier(warm, settings.transactions_table, encryption, cold)
+    keys = CustomerKeys(msgspec.json.decode(settings.kms_key_arns), settings.kms_keys_parameter)
+    return DynamodbTier(warm, settings.transactions_table, KmsEncryption(keys), cold)

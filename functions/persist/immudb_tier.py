@@ -19,6 +19,7 @@ from federation.immudb_channel import open_channel
 from federation.secrets import read_secret
 from federation.settings import load_settings
 from persist.breaker import Breaker
+from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
 from persist.record import Record, Rejection, as_text
 from persist.tier import Inserted, TierUnavailable
@@ -36,6 +37,7 @@ class ImmudbSettings(msgspec.Struct, frozen=True):
 
     immudb_secret: str
     kms_key_arns: str
+    kms_keys_parameter: str = ""
     persist_timeout_ms: int = 500
     cold_timeout_ms: int = 3_000
 
@@ -189,7 +191,9 @@ class ImmudbTier:
                 nonce=record.nonce,
                 continent=record.continent,
                 record=record,
-                content=as_text(self._encryption.encrypt(record.continent, sealed)),
+                content=as_text(
+                    self._encryption.encrypt(record.continent, record.transaction_id, sealed)
+                ),
             )
         )
 
@@ -296,7 +300,9 @@ def connect_immudb() -> ImmudbTier:
     settings = load_settings(ImmudbSettings)
     return ImmudbTier(
         lambda: read_secret(settings.immudb_secret),
-        KmsEncryption(msgspec.json.decode(settings.kms_key_arns)),
+        KmsEncryption(
+            CustomerKeys(msgspec.json.decode(settings.kms_key_arns), settings.kms_keys_parameter)
+        ),
         settings.persist_timeout_ms / 1000,
         settings.cold_timeout_ms / 1000,
     )

@@ -236,6 +236,8 @@ class MiniStackServer(Server):
                 "AWS_CA_BUNDLE": str(pki.ca_file),
                 "AWS_EC2_METADATA_DISABLED": "true",
                 "LAMBDA_EXECUTOR": "local",
+                # Policies are enforced: a handler has the rights of its role, and no others.
+                "AUTH": "true",
                 "PERSIST_STATE": "0",
                 # Handlers stay warm for as long as a test session takes.
                 "LAMBDA_WARM_TTL_SECONDS": "7200",

@@ -50,3 +50,17 @@ SETTING_ATTEMPTS_MAX: Final = 2
 
 #: After a failed read of the clusters' URIs, their provider is left alone for so long.
 ROUTES_REST_S: Final = 1.0
+
+#: Uses, seconds and number of the data keys that encrypt records of DynamoDB and immuDB; KMS is
+#: waited for so long.
+RECORD_KEY_USES_MAX: Final = 2**20
+RECORD_KEY_LIFETIME_S: Final = 300.0
+RECORD_KEYS_MAX: Final = 100
+RECORD_KMS_TIMEOUT_S: Final = 1.0
+
+#: The list of customer keys is read again after so long; after a failed read, after a rest.
+CUSTOMER_KEYS_TTL_S: Final = 60.0
+CUSTOMER_KEYS_REST_S: Final = 1.0
+
+#: A new data key (`lovectl keys rotate --new-data-key`) is noticed after so long.
+DATA_KEY_NAME_TTL_S: Final = 60.0
