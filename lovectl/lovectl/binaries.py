@@ -24,6 +24,8 @@ GO_PACKAGES: Final = {
     "immudb": "github.com/codenotary/immudb/cmd/immudb",
     "toxiproxy": "github.com/Shopify/toxiproxy/v2/cmd/server",
 }
+#: Files beside the sources that no build reads.
+NOT_BUILT: Final = (".md", ".service")
 SERVERS: Final = (*GO_PACKAGES, "dynamodb-local")
 #: The directories that a build reads, the one it runs in first; of others, the server's own.
 SOURCES: Final = {
@@ -193,7 +195,9 @@ def _sources_hash(sources: tuple[Path, ...]) -> str:
         files = sorted(
             path
             for path in source.rglob("*")
-            if path.is_file() and "target" not in path.relative_to(source).parts
+            if path.is_file()
+            and "target" not in path.relative_to(source).parts
+            and path.suffix not in NOT_BUILT
         )
         if not files:
             raise BuildFailed(f"the sources of {source.name} are missing from {source}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from federation.regions import CONTINENTS
 from lovectl.paths import private_directory
 from lovectl.pki import TransportPki
 from lovectl.processes import free_ports
@@ -126,6 +127,12 @@ def kms(ministack: MiniStackServer) -> Iterator[Any]:
         patch.setenv("AWS_DEFAULT_REGION", LOCAL_REGION)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         yield ministack.client("kms")
+
+
+@pytest.fixture(scope="module")
+def key_arns(kms: Any) -> dict[str, str]:
+    """Each continent's KMS key on the local AWS."""
+    return {one.value: kms.create_key()["KeyMetadata"]["Arn"] for one in CONTINENTS}
 
 
 @pytest.fixture(scope="session")

@@ -44,12 +44,6 @@ def neighbour(server_directory: Path, transport_pki: Any) -> Iterator[FerretDbSe
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def key_arns(kms: Any) -> dict[str, str]:
-    """A KMS key for each continent."""
-    return {one.value: kms.create_key()["KeyMetadata"]["Arn"] for one in CONTINENTS}
-
-
 @pytest.fixture
 def tier(
     ferretdb: Any,

@@ -1,9 +1,8 @@
 """The rules that hold in every tier, each on its real server: stored once, never in clear."""
 
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 
 from federation.regions import CONTINENTS
 from federation.routing import start_router
-from lovectl.servers import LOCAL_REGION, session_arguments
 from persist.atlas import AtlasSettings, AtlasTier
 from persist.dynamodb import DynamodbTier
 from persist.immudb_tier import ImmudbTier
@@ -38,29 +36,6 @@ class Bench:
         self.connect = connect
         self.raw = raw
         self.server: Any = None
-
-
-@pytest.fixture(scope="module")
-def aws(ministack: Any) -> Iterator[str]:
-    """The environment of a function, its KMS on the local AWS; gives the key's ARN."""
-    values = {
-        "AWS_ENDPOINT_URL": ministack.endpoint_url,
-        "AWS_CA_BUNDLE": str(ministack.pki.ca_file),
-        "AWS_ACCESS_KEY_ID": session_arguments()["aws_access_key_id"],
-        "AWS_SECRET_ACCESS_KEY": session_arguments()["aws_secret_access_key"],
-        "AWS_DEFAULT_REGION": LOCAL_REGION,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in values.items():
-            patch.setitem(os.environ, name, value)
-        yield str(ministack.client("kms").create_key()["KeyMetadata"]["Arn"])
-
-
-@pytest.fixture(scope="module")
-def key_arns(aws: str) -> dict[str, str]:
-    """Each continent's KMS key."""
-    return {one.value: aws for one in CONTINENTS}
 
 
 @pytest.fixture(scope="module")
