@@ -54,11 +54,6 @@ class CustomerKeys:
         self._reading = threading.Lock()
         self._beside = threading.Thread()
 
-    @property
-    def continents(self) -> tuple[str, ...]:
-        """The continents that have keys."""
-        return tuple(self._fixed)
-
     def of(self, continent: str) -> tuple[str, ...]:
         """The continent's key ARNs; none of them twice, nor two Regions of one multi-Region key."""
         tried_s = self._tried_s

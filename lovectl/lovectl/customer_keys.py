@@ -1,4 +1,4 @@
-"""KMS' side of a rotation: new customer keys, who may use them, and the list that functions read."""
+"""KMS' side of a rotation: new customer keys, and the list of them that functions read."""
 
 import json
 from collections.abc import Callable, Mapping
