@@ -67,7 +67,7 @@ lint: setup $(ASL_VALIDATOR) $(GITLEAKS) ## style, types, templates, secrets
 	cargo fmt --check --manifest-path layers/rust_core/Cargo.toml
 	cargo clippy --locked --all-targets --manifest-path layers/rust_core/Cargo.toml -- -D warnings
 	AWS_DEFAULT_REGION=us-east-1 $(RUN) sam validate --lint
-	$(RUN) cfn-lint template.yaml
+	$(RUN) cfn-lint template.yaml infrastructure/kms/replicas.yaml
 	$(ASL_VALIDATOR) --json-path statemachine/pipeline.asl.json
 	$(GITLEAKS) git --no-banner --redact . # every commit
 	$(GITLEAKS) git --no-banner --redact --pre-commit . # and what is not committed yet

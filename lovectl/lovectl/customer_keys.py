@@ -1,12 +1,15 @@
-"""KMS' side of a rotation: new customer keys, who may use them, and the list that functions read."""
+"""KMS' side of a rotation: new customer keys, and the list of them that functions read."""
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
 from federation.regions import Continent
+
+#: The output of template.yaml that names the parameter with the list.
+CUSTOMER_KEYS_OUTPUT: Final = "CustomerKeysParameter"
 
 Client = Callable[[str], Any]
 
@@ -26,7 +29,7 @@ class CustomerKeyRing:
         self._client = client
         self._kms = client("kms")
         self._outputs = outputs
-        self._parameter = outputs["CustomerKeysParameter"]
+        self._parameter = outputs[CUSTOMER_KEYS_OUTPUT]
 
     def of(self, continent: Continent) -> list[str]:
         """The continent's key ARNs: those that rotations added, then the template's."""

@@ -14,11 +14,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pymongo.errors import PyMongoError
 
 from federation.audit import record_key_use
+from federation.errors import FederationError
 from federation.regions import CONTINENTS, Continent
 from federation.routing import start_router
 from lovectl.access import Access
 from lovectl.checker import STORE_TIMEOUT_MS
-from lovectl.customer_keys import CustomerKeyRing
+from lovectl.customer_keys import CUSTOMER_KEYS_OUTPUT, CustomerKeyRing
 from lovectl.errors import StackError
 from lovectl.paths import load_functions, write_private
 from lovectl.servers import session_arguments
@@ -91,9 +92,7 @@ def deployed_key_stack(stack_name: str) -> Iterator[KeyStack]:
     Raises
     ------
     KeysNotRotated
-        There is no such stack, or it can't be reached.
-    SettingsError, RoutesUnavailable
-        The clusters' URIs can't be had.
+        There is no such stack, it is another template's, or the clusters' URIs can't be had.
     """
     import boto3
 
@@ -102,8 +101,14 @@ def deployed_key_stack(stack_name: str) -> Iterator[KeyStack]:
         found = aws("cloudformation").describe_stacks(StackName=stack_name)["Stacks"][0]
     except (BotoCoreError, ClientError) as error:
         raise KeysNotRotated(f"stack {stack_name!r} can't be described: {error}") from error
-    router = start_router()
-    routes = {one.value: router.route(one.value) for one in CONTINENTS}
+    outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", ())}
+    if CUSTOMER_KEYS_OUTPUT not in outputs:
+        raise KeysNotRotated(f"stack {stack_name!r} has no output {CUSTOMER_KEYS_OUTPUT}")
+    try:
+        router = start_router()
+        routes = {one.value: router.route(one.value) for one in CONTINENTS}
+    except FederationError as error:
+        raise KeysNotRotated(f"the clusters' URIs can't be had: {error.detail}") from error
     with tempfile.TemporaryDirectory(prefix="lovectl-") as directory:
         options: dict[str, str] = {}
         first = routes[CONTINENTS[0].value]
@@ -115,7 +120,7 @@ def deployed_key_stack(stack_name: str) -> Iterator[KeyStack]:
                 options[option] = str(write_private(Path(directory) / f"{option}.pem", pem))
         yield KeyStack(
             aws=aws,
-            outputs={one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", ())},
+            outputs=outputs,
             mongo_uris={continent: route.uri for continent, route in routes.items()},
             mongo_options=options,
             credentials=aws_credentials(),

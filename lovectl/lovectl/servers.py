@@ -218,7 +218,7 @@ class MiniStackServer(Server):
         temporary = private_directory(directory / "tmp")
         super().__init__(
             "ministack",
-            [sys.executable, "-m", "ministack"],
+            [sys.executable, "-m", "lovectl.local_aws"],
             log or directory / "ministack.log",
             self._is_healthy,
             {

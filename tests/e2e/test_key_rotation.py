@@ -94,7 +94,7 @@ def test_fallback_records_from_before_and_after_a_new_customer_key_are_read(
 
 def test_a_key_that_is_not_there_stops_the_rotation_and_nothing_else(access: Access) -> None:
     arn = f"arn:aws:kms:eu-central-1:000000000000:key/mrk-{'0' * 32}"
-    with pytest.raises(KeysNotRotated, match=r"Asia: .*\n?.*--to-key"):
+    with pytest.raises(KeysNotRotated, match=r"(?s)^Asia: .*--to-key arn"):
         rotate_in_traffic(access, continents=(Continent.ASIA,), mode=Mode.TO_KEY, to_key=arn)
     _holds(rotate_in_traffic(access, continents=(Continent.ASIA,)))
 

@@ -13,6 +13,7 @@ from federation.regions import CONTINENTS, Continent
 from lovectl.app import app
 from lovectl.commands import register
 from lovectl.customer_keys import CustomerKeyRing
+from lovectl.key_rotation import KeysNotRotated, deployed_key_stack
 from persist.customer_keys import CustomerKeys
 
 PARAMETER = "/love/customer-keys/test"
@@ -131,3 +132,38 @@ def test_bad_options_of_a_rotation_name_the_rule(arguments: list[str], rule: str
     done = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["keys", "rotate", *arguments])
     assert done.exit_code == 2
     assert rule in done.output
+
+
+class Stacks:
+    """CloudFormation with one stack."""
+
+    def __init__(self, outputs: dict[str, str]) -> None:
+        self._outputs = [{"OutputKey": k, "OutputValue": v} for k, v in outputs.items()]
+
+    def describe_stacks(self, StackName: str) -> dict[str, Any]:
+        return {"Stacks": [{"StackName": StackName, "Outputs": self._outputs}]}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "environment", "rule"),
+    [
+        ({}, {}, "no output CustomerKeysParameter"),
+        ({"CustomerKeysParameter": PARAMETER}, {"MONGO_URI_PROVIDER": "paper"}, "'paper' is none"),
+        (
+            {"CustomerKeysParameter": PARAMETER},
+            {"MONGO_URI_PROVIDER": "environment"},
+            "MONGO_URI_ASIA is missing",
+        ),
+    ],
+)
+def test_what_a_deployed_rotation_lacks_is_said_in_one_message(
+    monkeypatch: pytest.MonkeyPatch,
+    outputs: dict[str, str],
+    environment: dict[str, str],
+    rule: str,
+) -> None:
+    monkeypatch.setattr(boto3, "client", lambda service: Stacks(outputs))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(KeysNotRotated, match=rule), deployed_key_stack("love"):
+        pass
