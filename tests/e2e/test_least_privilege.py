@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from policies.deployed import template
-from policies.rights import documented_rights, may
+from policies.deployed import secret_names
+from policies.rights import documented_rights, may, writes_log
 
 from lovectl import stack as stacks
 from lovectl.access import Access
@@ -34,12 +33,10 @@ HARMLESS = {
     "ReceiptHandleIsInvalid",
     "ResourceAlreadyExistsException",
 }
-#: What every function may do beside its rights.
-LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 AT_ONCE = 4
 
 Call = Callable[[Any], Any]
-Probe = tuple[str, str, Call]
+Probe = tuple[str, str, str, Call]
 #: Parts of other resources, and what takes no call of its own.
 PARTS = {
     "AWS::ApiGateway::Deployment",
@@ -349,14 +346,8 @@ ACCOUNT_WIDE: dict[str, tuple[str, Call]] = {
 }
 
 
-@cache
-def secret_names() -> dict[str, str]:
-    parameters = template()["Parameters"]
-    return {name: one["Default"] for name, one in parameters.items() if name.endswith("Secret")}
-
-
 @pytest.fixture(scope="module")
-def probes(access: Access) -> list[tuple[str, str, str, Call]]:
+def probes(access: Access) -> list[Probe]:
     """Every call to try: the action, the resource's name in the documents, the service, the call."""
     found = []
     for one in resources(access):
@@ -406,7 +397,7 @@ def test_every_function_runs_as_its_own_role(functions: dict[str, Caller], acces
 def test_a_function_can_do_its_own_work_and_nothing_else(
     name: str,
     functions: dict[str, Caller],
-    probes: list[tuple[str, str, str, Call]],
+    probes: list[Probe],
     access: Access,
 ) -> None:
     rights = documented_rights()[name]
@@ -416,8 +407,7 @@ def test_a_function_can_do_its_own_work_and_nothing_else(
         codes = list(pool.map(lambda probe: attempt(probe[3], clients[probe[2]]), probes))
     went_wrong = []
     for (action, resource, _, _), code in zip(probes, codes, strict=True):
-        own_log = action in LOGS and resource.endswith("Logs") and resource != "PipelineLogs"
-        if may(rights, action, resource) or own_log:
+        if may(rights, action, resource) or writes_log(action, resource):
             if code and code not in HARMLESS:
                 went_wrong.append(f"{action} on {resource} is its right, but: {code}")
         elif code not in DENIED:

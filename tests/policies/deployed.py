@@ -106,6 +106,12 @@ def template() -> Document:
     return parsed
 
 
+def secret_names() -> dict[str, str]:
+    """Each secret's name by that of its parameter."""
+    parameters = template()["Parameters"]
+    return {name: one["Default"] for name, one in parameters.items() if name.endswith("Secret")}
+
+
 def deployed(**parameters: str) -> Deployed:
     """What a deployment with these parameters, and else the defaults, makes."""
     return _Deployment(template(), parameters).make()

@@ -8,6 +8,8 @@ from lovectl.paths import REPOSITORY
 
 DOCUMENT: Final = REPOSITORY / "docs" / "security.md"
 HEADING: Final = "## Who may do what"
+#: What every function may do beside: write its log.
+LOG_ACTIONS: Final = ("logs:CreateLogStream", "logs:PutLogEvents")
 _CODE = re.compile(r"`([^`]+)`")
 
 Right = tuple[str, str]
@@ -26,6 +28,11 @@ def documented_rights() -> dict[str, frozenset[Right]]:
 def may(rights: frozenset[Right], action: str, resource: str) -> bool:
     """Whether these rights cover the action on the resource of that name."""
     return any(action == each and fnmatchcase(resource, pattern) for each, pattern in rights)
+
+
+def writes_log(action: str, resource: str) -> bool:
+    """Whether it is writing the log of a function; that of the pipeline is none."""
+    return action in LOG_ACTIONS and resource.endswith("Logs") and resource != "PipelineLogs"
 
 
 def _rights(cell: str) -> list[Right]:

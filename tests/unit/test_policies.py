@@ -9,8 +9,8 @@ from functools import cache
 from typing import Any
 
 import pytest
-from policies.deployed import ACCOUNT, REGION, Deployed, Role, deployed
-from policies.rights import documented_rights, may
+from policies.deployed import ACCOUNT, REGION, Deployed, Role, deployed, secret_names
+from policies.rights import documented_rights, may, writes_log
 from policies.simulator import Request, actions_of, allowed
 
 from federation.regions import CONTINENTS
@@ -66,7 +66,6 @@ TRACES = {
 }
 #: Anybody may ask who he is; no policy can forbid it.
 ALWAYS = {"sts:GetCallerIdentity"}
-LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 #: The only statements that may name every resource, and why.
 EVERY_RESOURCE = {
     "logs:CreateLogDelivery": "log delivery takes no resource",
@@ -194,7 +193,7 @@ def everything() -> Iterator[tuple[str, str, str, Any, Context]]:
         if resource.type == "AWS::Logs::LogGroup":
             for action in actions()[LOG_STREAM]:
                 yield action, name, f"{resource.arn}:log-stream:s", None, {}
-    for name, value in secrets().items():
+    for name, value in secret_names().items():
         for action in actions()[SECRET]:
             yield action, name, f"{SECRETS}{value}-AbCdEf", None, {}
     for name, path in PARAMETERS.items():
@@ -203,14 +202,6 @@ def everything() -> Iterator[tuple[str, str, str, Any, Context]]:
     for service in WITHOUT_RESOURCE:
         for action in actions()[service]:
             yield action, "*", "*", None, {}
-
-
-def secrets() -> dict[str, str]:
-    """Each secret's name by that of its parameter."""
-    from policies.deployed import template
-
-    parameters = template()["Parameters"]
-    return {name: one["Default"] for name, one in parameters.items() if name.endswith("Secret")}
 
 
 def is_common(role: str, action: str, resource: str) -> bool:
@@ -223,7 +214,7 @@ def is_common(role: str, action: str, resource: str) -> bool:
         )
     if action in TRACES:
         return resource == "*"
-    return action in LOGS and resource.endswith("Logs") and resource != "PipelineLogs"
+    return writes_log(action, resource)
 
 
 @pytest.mark.parametrize("role", ROLES)
