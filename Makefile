@@ -66,6 +66,8 @@ lint: setup $(ASL_VALIDATOR) $(GITLEAKS) ## style, types, templates, secrets
 	$(RUN) python -m mypy.stubtest cert_rust federation_dag flag_rust rust_core
 	cargo fmt --check --manifest-path layers/rust_core/Cargo.toml
 	cargo clippy --locked --all-targets --manifest-path layers/rust_core/Cargo.toml -- -D warnings
+	test -z "$$(gofmt -l infrastructure)" || { gofmt -d infrastructure; exit 1; }
+	cd infrastructure/front && go vet ./...
 	AWS_DEFAULT_REGION=us-east-1 $(RUN) sam validate --lint
 	$(RUN) cfn-lint template.yaml infrastructure/kms/replicas.yaml
 	$(ASL_VALIDATOR) --json-path statemachine/pipeline.asl.json

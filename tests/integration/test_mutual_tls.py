@@ -292,6 +292,16 @@ def test_a_front_says_whom_it_refused_and_whom_it_let_in(
     assert (admitted["version"], admitted["protocol"]) == ("TLS 1.3", "h2")
 
 
+def test_clients_that_say_nothing_keep_nobody_else_waiting(
+    immudb_front: FrontServer, immudb_access: dict[str, str]
+) -> None:
+    with contextlib.ExitStack() as silent:
+        for _ in range(50):
+            silent.enter_context(socket.create_connection((LOOPBACK, immudb_front.port)))
+        with open_channel(immudb_access) as channel:
+            assert _logged_in(channel, immudb_access)
+
+
 def test_a_front_passes_nobody_on_to_a_store_of_a_foreign_ca(
     immudb: ImmuDbServer,
     immudb_access: dict[str, str],
