@@ -11,9 +11,9 @@ from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
 
-from dispatch.backoff import put_back
 from dispatch.batching import Message, pack, read_messages
 from dispatch.pipeline import run_all
+from federation.backoff import put_back
 from federation.batch import Receipt
 from federation.settings import load_settings
 from federation.telemetry import NAMESPACE, stage_handler, stage_logger

@@ -1,10 +1,12 @@
 """The handler of `persist`: one function for each tier, the same code, chosen by `TIER`."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from federation.audit import record_key_use
 from federation.batch import Group, Tier
 from federation.secrets import read_secret
 from federation.settings import load_settings
@@ -33,7 +35,9 @@ def handler(event: dict[str, Any], context: Any) -> Any:
             return msgspec.to_builtins(persisted)
         case "fetch":
             keys = read_secret(settings.sealing_secret)["keys"]
-            answer = fetch(event["transaction_id"], event.get("continent"), store, keys)
+            answer = fetch(
+                event["transaction_id"], event.get("continent"), store, keys, _opening(event)
+            )
             if answer.get("reason") == RECORD_DAMAGED:
                 _log.error("damaged record", extra={"transaction_id": event["transaction_id"]})
             return answer
@@ -41,6 +45,17 @@ def handler(event: dict[str, Any], context: Any) -> Any:
             return _health(settings.tier, store)
         case action:
             raise ValueError(f"persist knows no action {action!r}")
+
+
+def _opening(event: dict[str, Any]) -> Callable[[str], object]:
+    """Writes down that a sealing key opens this request's transaction, and for whom."""
+    return lambda key_id: record_key_use(
+        source="persist",
+        key=f"sealing/{key_id}",
+        purpose=f"open content of {event['transaction_id']}",
+        subject=event.get("reader") or "unknown",
+        request_id=event.get("request_id") or "",
+    )
 
 
 def _health(tier: Tier, store: TierStore) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from federation.audit import record_store_refusal
 from federation.regions import CLUSTERS, CONTINENTS, NEAREST, Continent
 from federation.route_providers import RoutesUnavailable
 from federation.routing import Route, Router, start_router
@@ -24,6 +25,7 @@ from persist.breaker import Breaker
 from persist.customer_keys import CustomerKeys
 from persist.encryption_schema import DATABASE, TRANSACTIONS
 from persist.field_encryption import CsfleMode, FieldKeys, aws_credentials, data_key_name
+from persist.login import login_refused
 from persist.motor_db_handler import Document, MotorDBHandler
 from persist.record import Record, Rejection
 from persist.tier import Inserted, TierUnavailable
@@ -237,6 +239,14 @@ class AtlasTier:
             raise TierUnavailable(f"Atlas {continent}: {error.detail}") from error
         except (PyMongoError, BotoCoreError, ClientError, OSError, TimeoutError) as error:
             breaker.failed()
+            if login_refused(error):
+                # Beside the work of the other continents: it waits for SQS.
+                await asyncio.to_thread(
+                    record_store_refusal,
+                    source="persist",
+                    store=f"mongodb {continent}",
+                    detail=str(error),
+                )
             raise TierUnavailable(f"Atlas {continent}: {type(error).__name__}") from error
         breaker.succeeded()
         return answer

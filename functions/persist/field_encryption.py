@@ -3,6 +3,7 @@
 What the asynchronous and the synchronous handler share is here, then the asynchronous half.
 """
 
+import asyncio
 import contextlib
 import os
 import time
@@ -18,6 +19,7 @@ from pymongo.asynchronous.encryption import AsyncClientEncryption
 from pymongo.encryption_options import AutoEncryptionOpts
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from federation.audit import record_key_use
 from federation.errors import InvalidField
 from federation.limits import DATA_KEY_LIFETIME_MS, DATA_KEY_NAME_TTL_S
 from persist.customer_keys import region_of
@@ -165,6 +167,7 @@ class FieldEncryption:
         known = await names.find_one({"_id": keys.name})
         if known is None:
             key_id = await encryption.create_data_key(**keys.data_key_arguments(1))
+            await _record(keys, "make data key")
             # If another process was first, our key stays unused: `persist` may delete nothing.
             with contextlib.suppress(DuplicateKeyError):
                 await names.insert_one({"_id": keys.name, "key_id": key_id, "generation": 1})
@@ -173,6 +176,7 @@ class FieldEncryption:
         made = cls(encryption, names, Binary(known["key_id"], UUID_SUBTYPE), keys)
         # KMS unwraps the data key now, while there is time, not within the first write.
         await made.encrypt(b"")
+        await _record(keys, "unwrap data key")
         return made
 
     async def encrypt(self, value: bytes) -> Binary:
@@ -194,6 +198,17 @@ class FieldEncryption:
     async def close(self) -> None:
         """Give the connections back."""
         await self._encryption.close()
+
+
+async def _record(keys: FieldKeys, purpose: str) -> None:
+    """Write the use of the KMS key down, beside the work of others on this loop."""
+    await asyncio.to_thread(
+        record_key_use,
+        source="persist",
+        key=keys.kms_key_arn,
+        purpose=f"{purpose} {keys.name}",
+        subject="persist",
+    )
 
 
 _sessions: list[Any] = []

@@ -1,21 +1,20 @@
 """Tier 3: immuDB, one transaction a batch, its conditions checked by the server, verified."""
 
-import socket
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-import grpc
 import msgspec
-from botocore.exceptions import BotoCoreError, ClientError
-from immudb import ImmudbClient
-from immudb.exceptions import ErrCorruptedData
-from immudb.grpc import schema_pb2
-from immudb.grpcutils import timeout_adder_interceptor
-from immudb.rootService import RootService
 
-from federation.errors import SettingsError
-from federation.immudb_channel import open_channel
+from federation.audit import record_store_refusal
+from federation.immudb_session import (
+    ConditionFailed,
+    ImmudbSession,
+    ImmudbUnavailable,
+    LoginRefused,
+    ProofFailed,
+    absent,
+)
 from federation.secrets import read_secret
 from federation.settings import load_settings
 from persist.breaker import Breaker
@@ -27,7 +26,6 @@ from persist.tier import Inserted, TierUnavailable
 #: immuDB takes at most 1,024 entries in a transaction; a record is two: itself and its nonce.
 RECORDS_MAX: Final = 500
 ROUNDS_MAX: Final = 4
-KNOCK_TIMEOUT_S: Final = 0.2
 
 Result = TypeVar("Result")
 
@@ -53,10 +51,6 @@ class _Stored(msgspec.Struct, frozen=True):
     content: str
 
 
-class ConditionFailed(Exception):
-    """A key of the transaction exists already; nothing was written."""
-
-
 class ImmudbTier:
     """The last tier.
 
@@ -76,16 +70,9 @@ class ImmudbTier:
         timeout_s: float,
         cold_timeout_s: float,
     ) -> None:
-        self._access = access
+        self._session = ImmudbSession(access, "database", timeout_s, cold_timeout_s)
         self._encryption = encryption
-        self._timeout_s = timeout_s
-        self._cold_timeout_s = cold_timeout_s
         self._breaker = Breaker()
-        self._client: ImmudbClient | None = None
-        # What this process has seen of the history; kept over reconnections, so that a store
-        # which comes back with another history is found out.
-        self._roots = RootService()
-        self._roots_known = False
 
     def insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
         """All in one transaction, if no key of it exists; else those whose keys don't."""
@@ -139,7 +126,7 @@ class ImmudbTier:
 
     def ping(self) -> None:
         """A session, and a look at the state."""
-        self._guarded(lambda client: client.currentState())
+        self._guarded(self._session.ping)
 
     def _insert_chunk(
         self,
@@ -198,101 +185,31 @@ class ImmudbTier:
         )
 
     def _set(self, entries: Mapping[bytes, bytes]) -> None:
-        absent = schema_pb2.Precondition.KeyMustNotExistPrecondition
-        request = schema_pb2.SetRequest(
-            KVs=[schema_pb2.KeyValue(key=key, value=value) for key, value in entries.items()],
-            preconditions=[
-                schema_pb2.Precondition(keyMustNotExist=absent(key=key)) for key in entries
-            ],
-        )
-        self._guarded(lambda client: client.stub.Set(request))
+        conditions = [absent(key) for key in entries]
+        self._guarded(lambda: self._session.set(entries, conditions))
 
     def _verified(self, key: bytes) -> bytes | None:
-        def get(client: ImmudbClient) -> bytes | None:
-            try:
-                return bytes(client.verifiedGet(key).value)
-            except grpc.RpcError as error:
-                if "key not found" in str(error.details()):
-                    return None
-                raise
+        found = self._guarded(lambda: self._session.get(key))
+        return None if found is None else found.value
 
-        return self._guarded(get)
-
-    def _guarded(self, call: Callable[[ImmudbClient], Result]) -> Result:
-        """Call with an open session, behind the breaker; a session that has ended is opened anew."""
+    def _guarded(self, call: Callable[[], Result]) -> Result:
+        """Call behind the breaker."""
         if not self._breaker.allows():
             raise TierUnavailable("immuDB: resting after failures")
-        fresh = self._client is None
         try:
-            answer = call(self._session())
-        except grpc.RpcError as error:
-            details = str(error.details())
-            if "precondition failed" in details:
-                self._breaker.succeeded()
-                raise ConditionFailed(details) from None
-            self._forget()
-            if not fresh and error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-                # The session ended, or the server was restarted: what is tried is insert-only.
-                return self._guarded(call)
+            answer = call()
+        except ConditionFailed:
+            self._breaker.succeeded()
+            raise
+        except ProofFailed as error:
+            raise TierUnavailable(error.detail) from error
+        except ImmudbUnavailable as error:
             self._breaker.failed()
-            raise TierUnavailable(f"immuDB: {error.code().name}") from error
-        except ErrCorruptedData as error:
-            self._forget()
-            raise TierUnavailable("immuDB: its proof doesn't hold") from error
+            if isinstance(error, LoginRefused):
+                record_store_refusal(source="persist", store="immudb", detail=error.detail)
+            raise TierUnavailable(error.detail) from error
         self._breaker.succeeded()
         return answer
-
-    def _session(self) -> ImmudbClient:
-        if self._client is None:
-            access, channel = self._open()
-            client = ImmudbClient(access["address"], rs=self._roots, timeout=self._cold_timeout_s)
-            # The one that immudb-py has opened is in clear.
-            client.channel.close()
-            client.channel = channel
-            client._resetStub()
-            try:
-                client.openSession(
-                    access["username"], access["password"], access["database"].encode()
-                )
-            except grpc.RpcError:
-                client.channel.close()
-                raise
-            if not self._roots_known:
-                self._roots.init(access["database"], client.stub)
-                self._roots_known = True
-            client.clientInterceptors = [timeout_adder_interceptor(self._timeout_s)]
-            client._stub = client._get_intercepted_stub()
-            self._client = client
-        return self._client
-
-    def _open(self) -> tuple[Mapping[str, Any], grpc.Channel]:
-        """The access that holds now, and a channel made with it."""
-        try:
-            access = self._access()
-            channel = open_channel(access)
-        except (SettingsError, BotoCoreError, ClientError) as error:
-            self._breaker.failed()
-            raise TierUnavailable(f"immuDB: {error}") from error
-        try:
-            self._knock(access["address"])
-        except TierUnavailable:
-            channel.close()
-            raise
-        return access, channel
-
-    def _knock(self, address: str) -> None:
-        """A bare connection tells at once that the server refuses; gRPC goes on trying."""
-        host, _, port = address.rpartition(":")
-        try:
-            socket.create_connection((host, int(port)), KNOCK_TIMEOUT_S).close()
-        except OSError as error:
-            self._breaker.failed()
-            raise TierUnavailable(f"immuDB: {type(error).__name__}") from error
-
-    def _forget(self) -> None:
-        if self._client is not None:
-            self._client.channel.close()
-            self._client = None
 
 
 def connect_immudb() -> ImmudbTier:

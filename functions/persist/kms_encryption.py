@@ -17,6 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from cryptography.exceptions import InvalidTag
 
+from federation.audit import record_key_use
 from federation.limits import (
     RECORD_KEY_LIFETIME_S,
     RECORD_KEY_USES_MAX,
@@ -30,6 +31,7 @@ from persist.tier import TierUnavailable
 
 #: With key commitment, without a signature of its own: content is signed by its sender already.
 ALGORITHM: Final = Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY
+HTTP_ERROR: Final = 400
 
 
 class KmsEncryption:
@@ -117,6 +119,7 @@ class KmsEncryption:
                     retries={"total_max_attempts": 2},
                 )
             )
+            session.register("after-call.kms", _record_key_use)
             # A record that was wrapped in another Region opens with the replica in ours.
             provider = MRKAwareStrictAwsKmsMasterKeyProvider(
                 key_ids=list(key_arns), botocore_session=session
@@ -128,3 +131,14 @@ class KmsEncryption:
                 master_key_provider=provider,
             )
         return self._managers[key_arns]
+
+
+def _record_key_use(**call: Any) -> None:
+    """Write down what KMS did; botocore tells of each call that was answered (`after-call`)."""
+    refused = "" if call["http_response"].status_code < HTTP_ERROR else " refused"
+    record_key_use(
+        source="persist",
+        key=call["parsed"].get("KeyId") or "unknown",
+        purpose=f"KMS {call['model'].name}{refused}",
+        subject="persist",
+    )

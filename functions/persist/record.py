@@ -115,6 +115,14 @@ class Sealing(msgspec.Struct, frozen=True):
     wrapped_key: str
     ciphertext: str
 
+    @property
+    def private_key_id(self) -> str:
+        """Which key of `love/sealing` opens it.
+
+        `send` tags the key's name with the wrapped key, so that a batch can tell them apart.
+        """
+        return self.key_id.rsplit(".", 1)[0]
+
 
 def record_of(
     item: Item, continent: str, wrapped_keys: Mapping[str, str], tier: Tier, now_ms: int
@@ -201,8 +209,7 @@ def open_content(record: Record, sealed: bytes, private_keys: Mapping[str, str])
     RecordDamaged
     """
     sealing = msgspec.json.decode(sealed, type=Sealing)
-    # `send` tags the key's name with the wrapped key, so that a batch can tell them apart.
-    key_id = sealing.key_id.rsplit(".", 1)[0]
+    key_id = sealing.private_key_id
     if key_id not in private_keys:
         raise RecordDamaged(record.transaction_id, f"there is no sealing key {key_id!r}")
     try:

@@ -1,7 +1,7 @@
 """What each tier can do, and how a group is written to one."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -13,6 +13,7 @@ from persist.record import (
     Record,
     RecordDamaged,
     Rejection,
+    Sealing,
     open_content,
     record_of,
     rejection_of,
@@ -140,13 +141,20 @@ def fetch(
     continent: str | None,
     store: TierStore,
     private_keys: Mapping[str, str],
+    opening: Callable[[str], object] = lambda key_id: None,
 ) -> dict[str, Any]:
     """A transaction with its opened content, for the API's read path.
 
     A damaged record is `unavailable` with reason `record_damaged`: another tier may have it whole.
+
+    Parameters
+    ----------
+    opening : callable
+        Told the id of the sealing key before that key opens the content.
     """
     try:
-        return _found(store.fetch(transaction_id, continent), transaction_id, private_keys)
+        found = store.fetch(transaction_id, continent)
+        return _found(found, transaction_id, private_keys, opening)
     except TierUnavailable as error:
         return {"outcome": "unavailable", "reason": error.detail}
     except (RecordDamaged, msgspec.ValidationError, msgspec.DecodeError):
@@ -157,6 +165,7 @@ def _found(
     found: tuple[Record, bytes] | Rejection | None,
     transaction_id: str,
     private_keys: Mapping[str, str],
+    opening: Callable[[str], object],
 ) -> dict[str, Any]:
     if found is None:
         return {"outcome": "absent"}
@@ -168,6 +177,7 @@ def _found(
         record, sealed = found
         if record.transaction_id != transaction_id:
             raise RecordDamaged(transaction_id, "another record lies in its place")
+        opening(msgspec.json.decode(sealed, type=Sealing).private_key_id)
         content = open_content(record, sealed, private_keys)
         shown = {"place": record.place, "rewards": record.rewards, "content": content}
     answer.update(receipt=record.receipt(), header=record.header, **shown)

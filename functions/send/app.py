@@ -14,7 +14,7 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from botocore.config import Config
 
 import cert_rust
-from federation.audit import record_refusal
+from federation.audit import record_refusal, source_address
 from federation.limits import (
     CONTENT_KEY_LIFETIME_S,
     CONTENT_KEY_USES_MAX,
@@ -74,7 +74,7 @@ def send_transactions() -> Response[str]:
 def read_transaction(transaction_id: str) -> Response[str]:
     """A transaction, for its sender or its recipient."""
     reader = _sender()
-    found = _reader().read(transaction_id, reader.account_id, reader.home_continent)
+    found = _reader().read(transaction_id, reader.account_id, reader.home_continent, _request_id())
     return _json(HTTPStatus.OK, found)
 
 
@@ -110,6 +110,7 @@ def answer_problem(problem: Problem) -> Response[str]:
             subject=_sender().account_id,
             request_id=request_id,
             detail=problem.detail,
+            address=source_address(app.current_event.raw_event["requestContext"]),
         )
     return problem.response(request_id)
 

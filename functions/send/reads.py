@@ -30,7 +30,11 @@ class TierReader:
         self._functions = functions
 
     def read(
-        self, transaction_id: str, reader: str, continent: str | None = None
+        self,
+        transaction_id: str,
+        reader: str,
+        continent: str | None = None,
+        request_id: str = "",
     ) -> dict[str, Any]:
         """Receipt, header and content of a transaction, for its sender or its recipient.
 
@@ -38,6 +42,8 @@ class TierReader:
         ----------
         continent : str, optional
             Where it probably lies: the reader's home.
+        request_id : str
+            Of the API; the audit trail tells for which request a key was used.
 
         Raises
         ------
@@ -52,7 +58,13 @@ class TierReader:
                 field="transaction_id",
                 rule="is 64 hex digits",
             )
-        request = {"action": "fetch", "transaction_id": transaction_id, "continent": continent}
+        request = {
+            "action": "fetch",
+            "transaction_id": transaction_id,
+            "continent": continent,
+            "reader": reader,
+            "request_id": request_id,
+        }
         unreachable = []
         for tier in TIERS:
             answer = self._ask(tier, request)

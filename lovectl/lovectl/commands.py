@@ -1,4 +1,4 @@
-"""The commands beyond the stack itself: `send`, `demo`, `simulate`, `cost`, `keys`."""
+"""The commands beyond the stack itself: `send`, `demo`, `simulate`, `cost`, `keys`, `audit`."""
 
 import sys
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from rich.console import Console
 
 from federation.limits import REQUEST_BATCH_ITEMS_MAX
 from federation.regions import CONTINENTS, Continent
-from lovectl import show
+from lovectl import audit_commands, show
 from lovectl.access import Access, running_access, started_access
 from lovectl.client import ApiError
 from lovectl.cost import USUAL_TPS, Assumptions, document, load_prices, monthly_bill
@@ -47,6 +47,7 @@ def register(app: typer.Typer) -> None:
     app.command()(simulate)
     app.command()(cost)
     app.add_typer(keys_app, name="keys")
+    app.add_typer(audit_commands.app, name="audit")
 
 
 def send(

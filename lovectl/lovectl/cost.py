@@ -35,8 +35,10 @@ MESSAGES_MAX: Final = 10
 DISPATCH_CONCURRENCY_MAX: Final = 50
 PERSIST_CONCURRENCY_MAX: Final = 50
 API_REQUESTS_A_SECOND_MAX: Final = 1_000
+#: SQS takes so many requests a second for one group of a FIFO queue; the audit trail is one.
+AUDIT_EVENTS_A_SECOND_MAX: Final = 300
 #: Functions of template.yaml; each keeps one published version's snapshot.
-FUNCTIONS: Final = 10
+FUNCTIONS: Final = 11
 #: A continent has a key for its data keys (template.yaml) and one for its storage (Terraform).
 KEYS_A_CONTINENT: Final = 2
 
@@ -92,8 +94,9 @@ class Assumptions(msgspec.Struct, frozen=True):
     memory_mb: int = 1_769
     #: Transactions that miss Atlas and go to DynamoDB: 43 minutes of outage a month.
     fallback_share: float = 0.001
-    #: Requests that are refused and audited.
+    #: Requests that are refused and audited; each read is an audit event too.
     refused_share: float = 0.01
+    audit_ms: int = 50
     #: CloudWatch lines of one invocation: START, END, REPORT and one metric document.
     log_bytes: int = 1_200
     #: Inserts that the busiest continent takes, of all.
@@ -254,6 +257,7 @@ class _Flow:
         self.message_bytes = items_a_message * assumed.transaction_bytes
         self.batches = batches_a_second * SECONDS_A_MONTH
         self.groups = groups_a_second * SECONDS_A_MONTH
+        self.audit_events = self.posts * assumed.refused_share + self.reads
 
 
 def _atlas_lines(tier: str, prices: Prices) -> Iterator[Line]:
@@ -297,6 +301,9 @@ def _aws_lines(flow: _Flow, prices: Prices, assumed: Assumptions) -> Iterator[Li
     # Sent in chunks, received in chunks, deleted by one request a batch.
     sqs = flow.messages * chunks + received + flow.batches + polls
     yield line("SQS", "requests", sqs, "requests", "sqs_request")
+    # Each sent, received and deleted by itself; in bursts ten share a request.
+    spooled = 3 * flow.audit_events + polls
+    yield line("SQS", "audit", spooled, "requests", "sqs_fifo_request")
 
     keys = len(CONTINENTS) * KEYS_A_CONTINENT
     yield line("KMS", "keys", keys, "keys", "kms_key_month")
@@ -312,8 +319,6 @@ def _aws_lines(flow: _Flow, prices: Prices, assumed: Assumptions) -> Iterator[Li
     units = 2 * math.ceil(assumed.transaction_bytes / WRITE_UNIT_BYTES) + 2
     fallback = flow.transactions * assumed.fallback_share * units
     yield line("DynamoDB", "fallback", fallback, "WRU", "dynamodb_write_unit")
-    audited = api_requests * assumed.refused_share
-    yield line("DynamoDB", "audit", audited, "WRU", "dynamodb_write_unit")
 
     yield line("CloudWatch", "logs", count * assumed.log_bytes / 1e9, "GB", "logs_gb")
 
@@ -326,6 +331,8 @@ def _limits_exceeded(flow: _Flow) -> Iterator[str]:
         yield "persist concurrency"
     if (flow.posts + flow.reads) / SECONDS_A_MONTH > API_REQUESTS_A_SECOND_MAX:
         yield "API requests a second"
+    if flow.audit_events / SECONDS_A_MONTH > AUDIT_EVENTS_A_SECOND_MAX:
+        yield "audit events a second"
 
 
 def _invocations(flow: _Flow, assumed: Assumptions) -> dict[str, tuple[float, int]]:
@@ -342,6 +349,7 @@ def _invocations(flow: _Flow, assumed: Assumptions) -> dict[str, tuple[float, in
             flow.groups * (1 + assumed.fallback_share) + flow.reads,
             assumed.persist_ms,
         ),
+        "audit": (flow.audit_events, assumed.audit_ms),
     }
 
 

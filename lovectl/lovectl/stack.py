@@ -329,6 +329,8 @@ class _Starting:
         environment["POSITIONS_TIMEOUT_MS"] = "500"
         environment["VOTE_DEADLINE_MS"] = "500"
         environment["EXECUTIONS_AT_ONCE"] = "1"
+        # Who breaks a store here doesn't want to wait for minutes once it is back.
+        environment["AUDIT_BACKOFF_MAX_S"] = "2"
         return MiniStackServer(
             private_directory(self.directory / "ministack"),
             self.ports["ministack"],

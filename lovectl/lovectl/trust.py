@@ -18,6 +18,8 @@ from lovectl.servers import ImmuDbServer
 from lovectl.state import StackState
 
 TOKEN_KEY_FILE: Final = "token-key.pem"  # noqa: S105
+#: In immuDB, beside the transactions'.
+AUDIT_DATABASE: Final = "audit"
 
 
 class Trust:
@@ -90,6 +92,7 @@ def stack_secrets(
             "username": ImmuDbServer.username,
             "password": state.immudb_password,
             "database": ImmuDbServer.database,
+            "audit_database": AUDIT_DATABASE,
             "server_ca_pem": ca_pem,
             "client_pem": pki.client_pem_file.read_text(),
         },

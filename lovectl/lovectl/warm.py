@@ -33,6 +33,7 @@ EVENTS: Final[dict[str, dict[str, Any]]] = {
     "ShardFunction": _EMPTY_BATCH,
     "RewardFunction": {"batch_id": "warm-up", "groups": [], "rewards": []},
     "DispatchFunction": {"Records": []},
+    "AuditFunction": {"Records": []},
     "SendFunction": {
         "httpMethod": "GET",
         "path": "/api/health",

@@ -1,4 +1,4 @@
-"""What every end-to-end test uses: a client of the API, and senders to make."""
+"""What every end-to-end test uses: a client of the API, senders to make, the audit trail."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,13 +9,18 @@ import pytest
 from federation.regions import Continent
 from lovectl.access import Access
 from lovectl.accounts import Account, Algorithm, make_account
+from lovectl.audit_commands import event_row
+from lovectl.audit_trail import TrailReader, spool_counts
 from lovectl.client import Client
 from lovectl.sending import Accepted, wait_for_receipts
+from lovectl.trust import AUDIT_DATABASE
 
 RECEIPT_TIMEOUT_S = 60.0
+SPOOL_TIMEOUT_S = 60.0
 
 MakeAccount = Callable[..., Account]
 Settle = Callable[[Account, str], dict[str, Any]]
+Audited = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +52,34 @@ def settle(client: Client) -> Settle:
         return answers[transaction_id]
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def audited(access: Access) -> Audited:
+    """The refusals in the audit trail, once its spool is empty; of all, or of one subject or reason.
+
+    With `what="key.used"` the uses of keys.
+    """
+    read: list[dict[str, Any]] = []
+
+    def look(
+        subject: str | None = None, reason: str | None = None, what: str = "access.refused"
+    ) -> list[dict[str, Any]]:
+        deadline_s = time.monotonic() + SPOOL_TIMEOUT_S
+        while spool_counts(access.aws("sqs"), access.outputs)["waiting"]:
+            assert time.monotonic() < deadline_s, "the spool does not become empty"
+            time.sleep(0.1)
+        reader = TrailReader(access.stores.immudb, AUDIT_DATABASE)
+        try:
+            read.extend(map(event_row, reader.entries(len(read) + 1, reader.head().sequence)))
+        finally:
+            reader.close()
+        return [
+            row
+            for row in read
+            if row["what"] == f"org.lovecurrency.{what}"
+            and subject in (None, row["who"])
+            and reason in (None, row["why"])
+        ]
+
+    return look

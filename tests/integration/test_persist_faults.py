@@ -291,10 +291,10 @@ def test_a_later_value_under_a_key_of_immudb_is_refused_on_reading(
 ) -> None:
     item = groups.item()
     immudb_tier.store_group(groups.group(item))
-    client = immudb_tier.store._session()
+    session = immudb_tier.store._session
     key = f"transaction:{item.envelope.header.transaction_id}".encode()
-    value = client.get(key).value
-    client.set(key, value.replace(b'"amount":5', b'"amount":500'))
+    value = session.get(key).value
+    session.set({key: value.replace(b'"amount":5', b'"amount":500')}, [])
     assert _read(immudb_tier, groups, item)["reason"] == "record_damaged"
 
 

@@ -110,8 +110,8 @@ def immudb_tier(immudb: Any, immudb_access: dict[str, str], key_arns: dict[str, 
     )
 
     def raw(transaction_id: str) -> bytes:
-        client = bench.connect()._session()
-        return bytes(client.get(f"transaction:{transaction_id}".encode()).value)
+        found = bench.connect()._session.get(f"transaction:{transaction_id}".encode())
+        return bytes(found.value)
 
     bench.raw = raw
     bench.server = immudb

@@ -9,7 +9,7 @@ import pytest
 from botocore.stub import ANY, Stubber
 
 from dispatch import app
-from dispatch.backoff import pause_s
+from federation.backoff import pause_s
 from federation.transaction import Envelope
 from send.city_dag_handler import pack
 

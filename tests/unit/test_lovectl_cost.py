@@ -116,6 +116,7 @@ def test_what_the_template_does_not_take_is_said(prices: Prices) -> None:
     assert monthly_bill(10_000, prices).limits_exceeded == (
         "persist concurrency",
         "API requests a second",
+        "audit events a second",
     )
     single = monthly_bill(10_000, prices, Assumptions(transactions_a_request=1))
     assert "dispatch concurrency" in single.limits_exceeded
@@ -126,7 +127,7 @@ def test_the_limits_and_functions_are_those_of_the_template() -> None:
         (found,) = re.findall(pattern, TEMPLATE)
         return int(found)
 
-    assert number(r"BatchSize: (\d+)") == MESSAGES_MAX
+    assert number(r"BatchSize: (\d+)\n            FunctionResponseTypes") == MESSAGES_MAX
     assert number(r"MaximumConcurrency: (\d+)") == DISPATCH_CONCURRENCY_MAX
     assert number(r"PersistConcurrency:\n    Type: Number\n    Default: (\d+)") == (
         PERSIST_CONCURRENCY_MAX

@@ -163,6 +163,26 @@ def test_a_record_under_a_lost_sealing_key_is_damaged_not_a_crash(groups: Any) -
     assert found == {"outcome": "unavailable", "reason": "record_damaged"}
 
 
+def test_whoever_asks_is_told_of_the_key_before_it_opens_content_and_only_then(
+    groups: Any,
+) -> None:
+    item, store = groups.item(), MemoryStore()
+    store_group(groups.group(item), "atlas", store)
+    transaction_id = item.envelope.header.transaction_id
+    used: list[str] = []
+
+    def read(transaction_id: str, keys: dict[str, str]) -> Any:
+        return fetch(transaction_id, None, store, keys, used.append)
+
+    assert read(transaction_id, groups.private_keys)["content"]
+    assert used == ["sealing"]
+    assert read("0" * 64, groups.private_keys)["outcome"] == "absent"
+    assert used == ["sealing"]
+    # What the key does not open is a use of it all the same.
+    assert read(transaction_id, type(groups)().private_keys)["reason"] == "record_damaged"
+    assert used == ["sealing", "sealing"]
+
+
 def test_another_record_under_an_id_is_refused(groups: Any) -> None:
     first, second, store = groups.item(), groups.item(), MemoryStore()
     store_group(groups.group(first, second), "atlas", store)

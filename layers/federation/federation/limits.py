@@ -34,8 +34,6 @@ SHARDS_PER_CONTINENT: Final = 64
 DYNAMODB_CONNECTIONS_MAX: Final = 10
 
 #: An audit record is waited for so long; the log has it whatever comes.
-AUDIT_CONNECT_TIMEOUT_MS: Final = 200
-AUDIT_READ_TIMEOUT_MS: Final = 500
 
 #: Uses and seconds of one content key (DESIGN section 4).
 CONTENT_KEY_USES_MAX: Final = 2**20
@@ -51,6 +49,26 @@ SETTING_ATTEMPTS_MAX: Final = 2
 #: After a failed read of the clusters' URIs, their provider is left alone for so long.
 ROUTES_REST_S: Final = 1.0
 
+#: The members of an audit event: what an attacker chooses must not outgrow a message, even with
+#: each character escaped. The detail of a double vote holds two ML-DSA signatures.
+AUDIT_DETAIL_CHARACTERS_MAX: Final = 16 * 1024
+AUDIT_NAME_CHARACTERS_MAX: Final = 1024
+AUDIT_EVENT_ID_CHARACTERS_MAX: Final = 64
+
+#: The spool is waited for so long: a refusal must not wait for its record.
+AUDIT_CONNECT_TIMEOUT_S: Final = 0.2
+AUDIT_READ_TIMEOUT_S: Final = 0.5
+
+#: After a failure the spool is left alone for so long; what is not sent is kept, up to so many.
+AUDIT_REST_S: Final = 1.0
+AUDIT_BACKLOG_EVENTS_MAX: Final = 1_000
+
+#: SQS takes ten messages in one request, as many as these bytes hold.
+AUDIT_BATCH_EVENTS_MAX: Final = 10
+AUDIT_BATCH_BYTES_MAX: Final = 256 * 1024
+
+#: A store that refuses the login is asked again and again: one record for each of them suffices.
+STORE_REFUSAL_INTERVAL_S: Final = 60.0
 #: Uses, seconds and number of the data keys that encrypt records of DynamoDB and immuDB; KMS is
 #: waited for so long.
 RECORD_KEY_USES_MAX: Final = 2**20

@@ -1,15 +1,28 @@
-"""How soon a message that is not stored is tried again."""
+"""How soon a message of a queue that is not done with is tried again."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from aws_lambda_powertools import Logger
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dispatch.batching import Message
 from federation.limits import INBOX_ENTRIES_MAX
 
 _DOUBLINGS_MAX: Final = 16
+
+
+class Received(Protocol):
+    """A message as SQS delivered it."""
+
+    @property
+    def receipt_handle(self) -> str:
+        """Names this delivery of it."""
+        ...
+
+    @property
+    def receive_count(self) -> int:
+        """How often it was delivered, this time too."""
+        ...
 
 
 def pause_s(receive_count: int, pause_max_s: int) -> int:
@@ -24,7 +37,7 @@ def pause_s(receive_count: int, pause_max_s: int) -> int:
 
 
 def put_back(
-    sqs: Any, queue_url: str, messages: Iterable[Message], pause_max_s: int, log: Logger
+    sqs: Any, queue_url: str, messages: Iterable[Received], pause_max_s: int, log: Logger
 ) -> None:
     """Make messages visible again after their pause.
 

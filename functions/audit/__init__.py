@@ -1,0 +1,1 @@
+"""Writes the audit trail: takes events off the spool in order, and chains them in immuDB."""

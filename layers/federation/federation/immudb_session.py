@@ -1,0 +1,265 @@
+"""A session with one immuDB database, each read proved against what was seen of its history."""
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import grpc
+import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
+from immudb import ImmudbClient
+from immudb.exceptions import ErrCorruptedData
+from immudb.grpc import schema_pb2
+from immudb.grpcutils import timeout_adder_interceptor
+from immudb.rootService import RootService
+
+from federation.errors import FederationError, SettingsError
+from federation.immudb_channel import open_channel
+
+KNOCK_TIMEOUT_S: Final = 0.2
+_LOGIN_REFUSED: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
+
+#: Gives the secret `love/immudb`.
+Access = Callable[[], Mapping[str, Any]]
+Result = TypeVar("Result")
+
+
+class ImmudbUnavailable(FederationError):
+    """immuDB can't be reached, or did not answer as it must."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("immudb_unavailable", f"immuDB: {detail}")
+
+
+class LoginRefused(ImmudbUnavailable):
+    """immuDB knows no such user with this password."""
+
+
+class DatabaseAbsent(ImmudbUnavailable):
+    """immuDB has no database of this name (yet)."""
+
+
+class ProofFailed(ImmudbUnavailable):
+    """Its history is not the one that was seen before, or does not hold what it answers."""
+
+
+class RecordCorrupted(ImmudbUnavailable):
+    """immuDB says itself that the bytes of this record are not those that were written."""
+
+
+class ConditionFailed(Exception):
+    """A precondition does not hold; nothing was written."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A value, the number of the transaction that wrote it, and how often its key was written."""
+
+    value: bytes
+    transaction: int
+    revision: int
+
+
+class ImmudbSession:
+    """Opens itself when it is first needed, and again when it has ended.
+
+    Parameters
+    ----------
+    access : callable
+        Asked for each session, so that a new certificate or password is used without a restart.
+    database_member : str
+        Which member of the secret names the database.
+    timeout_s, cold_timeout_s : float
+        For a call, and for the first one of a session.
+    roots : immudb.rootService.RootService, optional
+        What is known of the history. By default the first state that the server tells; it is kept
+        over reconnections, so that a store which comes back with another history is found out.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        database_member: str,
+        timeout_s: float,
+        cold_timeout_s: float,
+        roots: RootService | None = None,
+    ) -> None:
+        self._access = access
+        self._database_member = database_member
+        self._timeout_s = timeout_s
+        self._cold_timeout_s = cold_timeout_s
+        self._client: ImmudbClient | None = None
+        self._roots = roots or RootService()
+        self._roots_known = False
+
+    def call(self, work: Callable[[ImmudbClient], Result]) -> Result:
+        """Do `work` with an open session; one that has ended is opened anew, once.
+
+        Raises
+        ------
+        ConditionFailed
+            A precondition does not hold.
+        ImmudbUnavailable
+            Or a subclass, which says why.
+        """
+        fresh = self._client is None
+        try:
+            return work(self._opened())
+        except grpc.RpcError as error:
+            details = str(error.details())
+            if "precondition failed" in details:
+                raise ConditionFailed(details) from None
+            if "data is corrupted" in details:
+                raise RecordCorrupted(details) from error
+            self.close()
+            if "illegal state" in details:
+                raise ProofFailed("it does not know the state that was seen before") from error
+            if not fresh and error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                # The session ended, or the server was restarted: what is tried is insert-only.
+                return self.call(work)
+            raise ImmudbUnavailable(error.code().name) from error
+        except ErrCorruptedData as error:
+            self.close()
+            raise ProofFailed("its proof doesn't hold") from error
+
+    def get(self, key: bytes) -> Found | None:
+        """A verified read: the server proves that the value belongs to its unbroken history.
+
+        Raises
+        ------
+        ImmudbUnavailable
+            RecordCorrupted and ProofFailed among them.
+        """
+
+        def read(client: ImmudbClient) -> Found | None:
+            try:
+                found = client.verifiedGet(key)
+            except grpc.RpcError as error:
+                if "key not found" in str(error.details()):
+                    return None
+                raise
+            return Found(bytes(found.value), int(found.id), int(found.revision))
+
+        return self.call(read)
+
+    def set(
+        self, entries: Mapping[bytes, bytes], conditions: Sequence[schema_pb2.Precondition]
+    ) -> None:
+        """Write all in one transaction, if every condition holds; the server checks them.
+
+        Raises
+        ------
+        ConditionFailed, ImmudbUnavailable
+        """
+        request = schema_pb2.SetRequest(
+            KVs=[schema_pb2.KeyValue(key=key, value=value) for key, value in entries.items()],
+            preconditions=conditions,
+        )
+        self.call(lambda client: client.stub.Set(request))
+
+    def ping(self) -> None:
+        """A session, and a look at the state."""
+        self.call(lambda client: client.currentState())
+
+    def close(self) -> None:
+        """Give the connection back; the next call opens another."""
+        if self._client is not None:
+            self._client.channel.close()
+            self._client = None
+
+    def _opened(self) -> ImmudbClient:
+        if self._client is None:
+            client, database = open_session(
+                self._access, self._database_member, self._cold_timeout_s, self._roots
+            )
+            if not self._roots_known:
+                self._roots.init(database, client.stub)
+                self._roots_known = True
+            client.clientInterceptors = [timeout_adder_interceptor(self._timeout_s)]
+            client._stub = client._get_intercepted_stub()
+            self._client = client
+        return self._client
+
+
+def open_session(
+    access: Access, database_member: str, timeout_s: float, roots: RootService
+) -> tuple[ImmudbClient, str]:
+    """A client with an open session, each call of which may take `timeout_s`; and its database.
+
+    Raises
+    ------
+    LoginRefused, DatabaseAbsent, ImmudbUnavailable
+    """
+    try:
+        secret = access()
+        _check(secret, database_member, "username", "password")
+        database = str(secret[database_member])
+        channel = open_channel(secret)
+    except (SettingsError, BotoCoreError, ClientError) as error:
+        raise ImmudbUnavailable(str(error)) from error
+    try:
+        _knock(secret["address"])
+        client = ImmudbClient(secret["address"], rs=roots, timeout=timeout_s)
+        # The one that immudb-py has opened is in clear.
+        client.channel.close()
+        client.channel = channel
+        client._resetStub()
+        client.openSession(secret["username"], secret["password"], database.encode())
+    except ImmudbUnavailable:
+        channel.close()
+        raise
+    except grpc.RpcError as error:
+        channel.close()
+        details = str(error.details())
+        if error.code() in _LOGIN_REFUSED or "invalid user name or password" in details:
+            raise LoginRefused(f"the login of {secret['username']!r} is refused") from error
+        if "database does not exist" in details:
+            raise DatabaseAbsent(f"there is no database {database!r}") from error
+        raise ImmudbUnavailable(error.code().name) from error
+    return client, database
+
+
+def create_database(access: Access, database_member: str, timeout_s: float) -> None:
+    """Make the database that this member of the secret names, unless it exists.
+
+    Needs a user who may.
+
+    Raises
+    ------
+    ImmudbUnavailable
+    """
+    client, _ = open_session(access, "database", timeout_s, RootService())
+    name = access()[database_member]
+    try:
+        request = schema_pb2.CreateDatabaseRequest(name=name, ifNotExists=True)
+        client.stub.CreateDatabaseV2(request)
+    except grpc.RpcError as error:
+        raise ImmudbUnavailable(f"{name!r} can't be made: {error.details()}") from error
+    finally:
+        client.channel.close()
+
+
+def absent(key: bytes) -> schema_pb2.Precondition:
+    """The condition that nothing lies under `key`."""
+    condition = schema_pb2.Precondition.KeyMustNotExistPrecondition(key=key)
+    return schema_pb2.Precondition(keyMustNotExist=condition)
+
+
+def unchanged(key: bytes, transaction: int) -> schema_pb2.Precondition:
+    """The condition that nothing was written under `key` after this transaction."""
+    condition = schema_pb2.Precondition.KeyNotModifiedAfterTXPrecondition(key=key, txID=transaction)
+    return schema_pb2.Precondition(keyNotModifiedAfterTX=condition)
+
+
+def _check(secret: Mapping[str, Any], *members: str) -> None:
+    missing = [member for member in members if not secret.get(member)]
+    if missing:
+        raise SettingsError([f"the secret of immuDB has no {member}" for member in missing])
+
+
+def _knock(address: str) -> None:
+    """A bare connection tells at once that the server refuses; gRPC goes on trying."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), KNOCK_TIMEOUT_S).close()
+    except OSError as error:
+        raise ImmudbUnavailable(type(error).__name__) from error
