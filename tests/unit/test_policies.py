@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from policies.deployed import ACCOUNT, REGION, Deployed, Role, deployed, secret_names
+from policies.deployed import ACCOUNT, REGION, STACK, Deployed, Role, deployed, secret_names
 from policies.rights import documented_rights, may, writes_log
 from policies.simulator import Request, actions_of, allowed
 
@@ -38,7 +38,10 @@ SECRET, PARAMETER, LOG_STREAM = (
     ("logs", "log-stream"),
 )
 #: Parameters of Parameter Store, of which the template makes none.
-PARAMETERS = {"MongoParameters": "/love/mongo/Asia/uri"}
+PARAMETERS = {
+    "MongoParameters": "/love/mongo/Asia/uri",
+    "CustomerKeysParameter": f"/love/customer-keys/{STACK}",
+}
 #: Types with nothing to ask for: parts of others, or set up by whoever deploys.
 PARTS = {
     "AWS::ApiGateway::Deployment",
