@@ -9,16 +9,19 @@ from federation.batch import Group, Tier
 from federation.secrets import read_secret
 from federation.settings import load_settings
 from federation.telemetry import stage_handler, stage_logger
+from persist.readers import Reader, Readers, UseNonce, delegates_of
 from persist.tier import RECORD_DAMAGED, TierStore, TierUnavailable, fetch, store_group
 
 _log = stage_logger("persist")
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Which tier this function writes to, and where the sealing keys are."""
+    """Which tier this function writes to; where sealing keys, delegates and nonces are."""
 
     tier: Tier
     sealing_secret: str
+    delegates_secret: str
+    requests_table: str
 
 
 @stage_handler("persist")
@@ -32,8 +35,7 @@ def handler(event: dict[str, Any], context: Any) -> Any:
                 _log.warning("not stored here", extra={"why": persisted.reason})
             return msgspec.to_builtins(persisted)
         case "fetch":
-            keys = read_secret(settings.sealing_secret)["keys"]
-            answer = fetch(event["transaction_id"], event.get("continent"), store, keys)
+            answer = _fetch(settings, store, event)
             if answer.get("reason") == RECORD_DAMAGED:
                 _log.error("damaged record", extra={"transaction_id": event["transaction_id"]})
             return answer
@@ -41,6 +43,15 @@ def handler(event: dict[str, Any], context: Any) -> Any:
             return _health(settings.tier, store)
         case action:
             raise ValueError(f"persist knows no action {action!r}")
+
+
+def _fetch(settings: Settings, store: TierStore, event: dict[str, Any]) -> dict[str, Any]:
+    keys = read_secret(settings.sealing_secret)["keys"]
+    delegates = delegates_of(read_secret(settings.delegates_secret))
+    readers = Readers(delegates, _use_nonce())
+    reader = msgspec.convert(event["reader"], Reader)
+    share = functools.partial(readers.share, reader=reader)
+    return fetch(event["transaction_id"], event.get("continent"), store, keys, share)
 
 
 def _health(tier: Tier, store: TierStore) -> dict[str, Any]:
@@ -54,6 +65,13 @@ def _health(tier: Tier, store: TierStore) -> dict[str, Any]:
 @functools.cache
 def _settings() -> Settings:
     return load_settings(Settings)
+
+
+@functools.cache
+def _use_nonce() -> UseNonce:
+    from persist.nonces import connect_nonces
+
+    return connect_nonces(_settings().requests_table).use
 
 
 @functools.cache

@@ -1,21 +1,25 @@
 """What each tier can do, and how a group is written to one."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
 from federation.batch import Group, Item, Persisted, Receipt, Tier
 from federation.errors import FederationError
+from federation.transaction import Header
+from persist.readers import NoncesUnavailable, ReadForbidden, Share
 from persist.record import (
     Inconsistent,
     Record,
     RecordDamaged,
     Rejection,
+    check_header,
     open_content,
     record_of,
     rejection_of,
+    sealed_record,
     unsigned,
 )
 
@@ -140,15 +144,25 @@ def fetch(
     continent: str | None,
     store: TierStore,
     private_keys: Mapping[str, str],
+    share: Callable[[Header], Share],
 ) -> dict[str, Any]:
-    """A transaction with its opened content, for the API's read path.
+    """A transaction for the API's read path: as much of it as the reader may see.
 
     A damaged record is `unavailable` with reason `record_damaged`: another tier may have it whole.
+
+    Parameters
+    ----------
+    share : callable
+        Decides by the header: `content` opens it, `sealed` gives the record as it lies there; what
+        it raises is answered as `forbidden`, or as `unavailable` if it can't decide now.
     """
     try:
-        return _found(store.fetch(transaction_id, continent), transaction_id, private_keys)
-    except TierUnavailable as error:
+        found = store.fetch(transaction_id, continent)
+        return _found(found, transaction_id, private_keys, share)
+    except (TierUnavailable, NoncesUnavailable) as error:
         return {"outcome": "unavailable", "reason": error.detail}
+    except ReadForbidden as error:
+        return {"outcome": "forbidden", "reason": error.reason, "detail": error.detail}
     except (RecordDamaged, msgspec.ValidationError, msgspec.DecodeError):
         return {"outcome": "unavailable", "reason": RECORD_DAMAGED}
 
@@ -157,20 +171,26 @@ def _found(
     found: tuple[Record, bytes] | Rejection | None,
     transaction_id: str,
     private_keys: Mapping[str, str],
+    share: Callable[[Header], Share],
 ) -> dict[str, Any]:
     if found is None:
         return {"outcome": "absent"}
+    record = found if isinstance(found, Rejection) else found[0]
+    if not record.transaction_id == record.header.transaction_id == transaction_id:
+        raise RecordDamaged(transaction_id, "another record lies in its place")
+    if isinstance(record, Record):
+        # A changed header must not decide who may read.
+        check_header(record)
+    shared = share(record.header)
     answer: dict[str, Any] = {"outcome": "found"}
     if isinstance(found, Rejection):
-        shown: dict[str, Any] = {"place": None, "rewards": [], "content": None}
-        record: Record | Rejection = found
+        answer.update(place=None, rewards=[], content=None)
+    elif shared == "content":
+        content = open_content(found[0], found[1], private_keys)
+        answer.update(place=found[0].place, rewards=found[0].rewards, content=content)
     else:
-        record, sealed = found
-        if record.transaction_id != transaction_id:
-            raise RecordDamaged(transaction_id, "another record lies in its place")
-        content = open_content(record, sealed, private_keys)
-        shown = {"place": record.place, "rewards": record.rewards, "content": content}
-    answer.update(receipt=record.receipt(), header=record.header, **shown)
+        answer.update(sealed_record(found[0], found[1]))
+    answer.update(receipt=record.receipt(), header=record.header)
     built: dict[str, Any] = msgspec.to_builtins(answer)
     return built
 
