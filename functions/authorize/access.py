@@ -1,15 +1,20 @@
 """The decision: token first, then certificate, then that both name the same account."""
 
+import json
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from authorize.certificate import check_certificate, read_header
 from authorize.errors import Forbidden
+from authorize.issuer_keys import Patience
+from authorize.key_source import key_source
 from authorize.token import TokenRules, check_token
+
+PATIENCE: Final = Patience()
 
 
 class Trusted(msgspec.Struct, frozen=True):
@@ -20,12 +25,22 @@ class Trusted(msgspec.Struct, frozen=True):
     rules: TokenRules
 
     @classmethod
-    def of_secret(cls, secret: Mapping[str, Any], leeway_s: int) -> "Trusted":
+    def of_secret(
+        cls, secret: Mapping[str, Any], leeway_s: int, patience: Patience = PATIENCE
+    ) -> "Trusted":
         """Read the secret `love/trust`."""
+        given = secret.get("jwks")
+        keys = key_source(
+            secret.get("jwks_url"),
+            secret.get("jwks_ca_pem"),
+            json.dumps(given) if given is not None else None,
+            patience,
+        )
+        revoked = frozenset(secret.get("revoked_tokens", ()))
         return cls(
             ca_certificate=b64decode(secret["ca_certificate"]),
             crl=b64decode(secret["crl"]) if secret.get("crl") else None,
-            rules=TokenRules(secret["issuer"], secret["audience"], secret["jwks"], leeway_s),
+            rules=TokenRules(secret["issuer"], secret["audience"], keys, leeway_s, revoked),
         )
 
 
@@ -39,7 +54,7 @@ def admit(headers: Mapping[str, str], trusted: Trusted, now_s: int | None = None
 
     Raises
     ------
-    Unauthenticated, Forbidden
+    Unauthenticated, Forbidden, KeysUnavailable
     """
     by_name = {name.lower(): value for name, value in headers.items()}
     der = read_header(by_name.get("client-cert"))

@@ -263,8 +263,8 @@ def test_a_spoilt_signature_is_refused_and_says_why(
 def test_another_path_method_or_content_is_refused() -> None:
     with pytest.raises(BadSignature, match="does not hold"):
         verify(signed_fields(), path="/api/transaction/" + "cd" * 32)
+    request = SignedRequest("POST", PATH, fields=signed_fields())
     with pytest.raises(BadSignature, match="does not hold"):
-        request = SignedRequest("POST", PATH, fields=signed_fields())
         verify_request(request, b"", key_of, COVERED)
     with pytest.raises(BadSignature, match="not that of the content"):
         verify(signed_fields(), content=b"added")
