@@ -165,7 +165,7 @@ def sign_request(
     signature = key.sign(signature_base(covered, components, parameters))
     return {
         "Content-Digest": digest,
-        "Signature-Input": http_sf.ser({LABEL: (_items(components), parameters)}),
+        "Signature-Input": http_sf.ser({LABEL: _covered(components, parameters)}),
         "Signature": http_sf.ser({LABEL: signature}),
     }
 
@@ -199,14 +199,14 @@ def signature_base(
     if len(set(components)) != len(components):
         raise BadSignature("covers a component twice")
     lines = [f'"{name}": {_value(request, name)}' for name in components]
-    covered = http_sf.ser({"base": (_items(components), dict(parameters))})
+    covered = http_sf.ser({"base": _covered(components, parameters)})
     lines.append(f'"@signature-params": {covered.removeprefix("base=")}')
     return "\n".join(lines).encode()
 
 
-def _items(components: Sequence[str]) -> Any:
-    """An inner list of strings without parameters, as http-sf takes it."""
-    return [(name, {}) for name in components]
+def _covered(components: Sequence[str], parameters: Mapping[str, Any]) -> Any:
+    """An inner list of plain strings with parameters, as http-sf takes it."""
+    return [(name, {}) for name in components], dict(parameters)
 
 
 def _value(request: SignedRequest, name: str) -> str:
@@ -258,12 +258,11 @@ def _dictionary(fields: Mapping[str, str], name: str) -> dict[str, Any]:
         limit = SIGNATURE_FIELD_CHARACTERS_MAX
         raise BadSignature(f"{name} is missing or above {limit} characters")
     try:
-        parsed: dict[str, Any] = http_sf.parse(
-            text.encode(), tltype="dictionary", on_duplicate_key=refuse
-        )
+        parsed: Any = http_sf.parse(text.encode(), tltype="dictionary", on_duplicate_key=refuse)
     except ValueError as error:
         raise BadSignature(f"{name}: {error}") from None
-    return parsed
+    found: dict[str, Any] = parsed
+    return found
 
 
 def _checked(parameters: Mapping[str, Any]) -> Signature:
