@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from authorize.certificate import check_certificate, read_header
-from authorize.errors import Forbidden
+from authorize.errors import Forbidden, Unauthenticated
 from authorize.issuer_keys import Patience
 from authorize.key_source import key_source
 from authorize.token import TokenRules, check_token
@@ -42,6 +42,25 @@ class Trusted(msgspec.Struct, frozen=True):
             crl=b64decode(secret["crl"]) if secret.get("crl") else None,
             rules=TokenRules(secret["issuer"], secret["audience"], keys, leeway_s, revoked),
         )
+
+
+def proof_headers(event: Mapping[str, Any]) -> dict[str, str]:
+    """The header fields of an authorizer's event by lower-case name.
+
+    Raises
+    ------
+    Unauthenticated
+        `Authorization` or `Client-Cert` is there twice: one of them was not set by who should.
+    """
+    lines: dict[str, list[str]] = {}
+    several = event.get("multiValueHeaders")
+    single = {name: [value] for name, value in (event.get("headers") or {}).items()}
+    for name, values in (several or single).items():
+        lines.setdefault(name.lower(), []).extend(values)
+    for name in ("authorization", "client-cert"):
+        if len(lines.get(name, ())) > 1:
+            raise Unauthenticated("header_twice", f"{name} is there twice")
+    return {name: values[-1] for name, values in lines.items()}
 
 
 def admit(headers: Mapping[str, str], trusted: Trusted, now_s: int | None = None) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from authorize.access import Trusted, admit
+from authorize.access import Trusted, admit, proof_headers
 from authorize.errors import Forbidden, Unauthenticated
 from authorize.issuer_keys import KeysUnavailable, Patience
 from authorize.policy import allow, deny
@@ -34,7 +34,7 @@ def handler(event: dict[str, Any], context: Any) -> Any:
     patience = Patience(settings.jwks_ttl_s, settings.jwks_cooldown_s, settings.jwks_stale_max_s)
     trusted = Trusted.of_secret(secret, settings.token_leeway_s, patience)
     try:
-        sender = admit(event.get("headers") or {}, trusted)
+        sender = admit(proof_headers(event), trusted)
     except Unauthenticated as refusal:
         _record(refusal.reason, refusal.detail, refusal.subject, event)
         # The one way to a 401 that API Gateway knows: this very message.

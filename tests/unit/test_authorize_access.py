@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import cert_rust
-from authorize.access import Trusted, admit
+from authorize.access import Trusted, admit, proof_headers
 from authorize.certificate import KnownAuthority
 from authorize.errors import Forbidden, Unauthenticated
 from federation.regions import Continent
@@ -160,6 +160,18 @@ def test_a_certificate_header_that_is_no_byte_sequence_is_refused(
 ) -> None:
     with pytest.raises(Unauthenticated):
         admit({**account.headers(), "Client-Cert": value}, trusted(issuer))
+
+
+@pytest.mark.parametrize("name", ["Authorization", "Client-Cert"])
+def test_a_proof_that_is_there_twice_is_none(account: Account, name: str) -> None:
+    headers = account.headers()
+    assert proof_headers({"headers": headers}) == {k.lower(): v for k, v in headers.items()}
+    spelled = {"headers": {**headers, name.lower(): "another"}}
+    repeated = {"multiValueHeaders": {**{k: [v] for k, v in headers.items()}, name: ["a", "b"]}}
+    for event in (spelled, repeated):
+        with pytest.raises(Unauthenticated) as refusal:
+            proof_headers(event)
+        assert refusal.value.reason == "header_twice"
 
 
 def test_a_token_of_another_issuers_key_is_refused(issuer: Issuer, account: Account) -> None:
