@@ -47,3 +47,27 @@ def settle(client: Client) -> Settle:
         return answers[transaction_id]
 
     return wait
+
+
+Audited = Callable[[Access, str], list[dict[str, str]]]
+
+
+@pytest.fixture(scope="session")
+def audited() -> Audited:
+    """Reads the audit records of a request: `audited(access, request_id)`, oldest first.
+
+    Each has `event_id`, `type`, `time`, `source`, `subject`, `reason`, `request_id`, `detail` and
+    `address`. MiniStack tells an authorizer no request id, so what was refused there has the id "".
+    """
+
+    def read(access: Access, request_id: str) -> list[dict[str, str]]:
+        pages = access.aws("dynamodb").get_paginator("scan")
+        records = [
+            {name: next(iter(value.values())) for name, value in item.items()}
+            for page in pages.paginate(TableName=access.outputs["AuditTableName"])
+            for item in page["Items"]
+        ]
+        mine = [one for one in records if one.get("request_id", "") == request_id]
+        return sorted(mine, key=lambda one: one["time"])
+
+    return read
