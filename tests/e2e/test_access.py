@@ -10,6 +10,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from federation.regions import Continent
 from lovectl.access import Access
 from lovectl.accounts import Account, make_token, sign, unsigned_transaction
 from lovectl.checker import read_copies
@@ -66,9 +67,10 @@ def test_a_full_node_that_is_a_party_reads_the_content(
 def test_with_dynamodb_down_a_signed_query_waits_but_the_sender_reads(
     account: MakeAccount, client: Client, settle: Settle, access: Access
 ) -> None:
-    sender, node = account(), access.nodes[FULL_NODE]
+    # Of a continent whose cluster was not taken down just now: it must lie in Atlas.
+    sender, node = account(Continent.OCEANIA), access.nodes[FULL_NODE]
     [sent_id] = client.send(sender, [transaction(sender)])
-    settle(sender, sent_id)
+    assert settle(sender, sent_id)["receipt"]["tier"] == "atlas"
     with taken_down(access.proxies, ("dynamodb",)):
         # Whether the query was seen before can't be told.
         with pytest.raises(ApiError) as refusal:
@@ -117,12 +119,14 @@ def test_with_the_rates_table_down_money_flows(
 
 
 @pytest.fixture
-def own_keys(access: Access) -> Iterator[dict[str, Any]]:
-    """What the issuer serves; served again at the end."""
+def own_keys(access: Access, account: MakeAccount, client: Client) -> Iterator[dict[str, Any]]:
+    """What the issuer serves; served again, and believed, at the end."""
     issuer = access.issuer
     own = jwks(issuer.token_key.public_key(), issuer.token_key_id)
     yield own
     access.publish_token_keys(own)
+    sender = account()
+    until(404, lambda: status(client, sender, sender.token))
 
 
 def status(client: Client, account: Account, token: str) -> int:
@@ -212,9 +216,7 @@ def test_no_other_origin_is_echoed(origin: str, client: Client, account: MakeAcc
         assert response.headers["vary"] == "Origin"
 
 
-def test_a_page_of_a_listed_origin_can_read_refusals(
-    client: Client, account: MakeAccount, access: Access
-) -> None:
+def test_a_page_of_a_listed_origin_can_read_refusals(client: Client, account: MakeAccount) -> None:
     headers = {**account().headers(), "Origin": CORS_ORIGIN}
     response = client.request("GET", "api/transaction/zz", headers=headers)
     assert response.status_code == 400
