@@ -8,6 +8,7 @@ CACHE := $(CURDIR)/.cache
 UV := $(CACHE)/uv/bin/uv
 RUN := $(UV) run --frozen --no-sync
 ASL_VALIDATOR := node_modules/.bin/asl-validator
+GITLEAKS := $(CACHE)/gitleaks
 export SAM_CLI_TELEMETRY := 0
 export CARGO_TARGET_DIR := $(CACHE)/cargo
 # Byte code is what makes a second start quick; some machines switch it off.
@@ -40,7 +41,7 @@ test: setup ## every test: unit, integration, end to end, simulation; Rust too
 	$(RUN) pytest -q -m 'not sam'
 
 .PHONY: lint
-lint: setup $(ASL_VALIDATOR) ## style, types, templates, secrets
+lint: setup $(ASL_VALIDATOR) $(GITLEAKS) ## style, types, templates, secrets
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
@@ -50,11 +51,18 @@ lint: setup $(ASL_VALIDATOR) ## style, types, templates, secrets
 	AWS_DEFAULT_REGION=us-east-1 $(RUN) sam validate --lint
 	$(RUN) cfn-lint template.yaml
 	$(ASL_VALIDATOR) --json-path statemachine/pipeline.asl.json
+	$(GITLEAKS) git --no-banner --redact . # every commit
+	$(GITLEAKS) git --no-banner --redact --pre-commit . # and what is not committed yet
 	if command -v terraform >/dev/null; then terraform fmt -check -diff -recursive infrastructure/terraform; \
 	else echo 'terraform is not installed: the format of infrastructure/terraform is not checked'; fi
 
 $(ASL_VALIDATOR): package-lock.json
 	npm ci --no-audit --no-fund --silent
+	@touch $@
+
+$(GITLEAKS): infrastructure/gitleaks/go.mod infrastructure/gitleaks/go.sum
+	cd infrastructure/gitleaks && CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -trimpath -ldflags '-s -w' \
+	  -o $@ github.com/zricethezav/gitleaks/v8
 	@touch $@
 
 .PHONY: bench

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import boto3
 import msgspec
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from federation.aws_clients import dynamodb_client
 from federation.settings import load_settings
 from persist.breaker import Breaker
+from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
 from persist.record import Record, Rejection
 from persist.tier import Inserted, TierUnavailable
@@ -29,6 +29,7 @@ class DynamodbSettings(msgspec.Struct, frozen=True):
 
     transactions_table: str
     kms_key_arns: str
+    kms_keys_parameter: str = ""
     persist_timeout_ms: int = 800
     cold_timeout_ms: int = 3_000
 
@@ -159,7 +160,9 @@ class DynamodbTier:
             "nonce": {"N": str(record.nonce)},
             "continent": {"S": record.continent},
             "record": {"S": msgspec.json.encode(record).decode()},
-            "content": {"B": self._encryption.encrypt(record.continent, sealed)},
+            "content": {
+                "B": self._encryption.encrypt(record.continent, record.transaction_id, sealed)
+            },
         }
 
     def _get(self, key: str) -> Mapping[str, Any] | None:
@@ -210,15 +213,8 @@ def connect_dynamodb() -> DynamodbTier:
     """The tier as the environment sets it."""
     settings = load_settings(DynamodbSettings)
     warm, cold = (
-        boto3.client(
-            "dynamodb",
-            config=Config(
-                connect_timeout=settings.persist_timeout_ms / 1000,
-                read_timeout=read_timeout_ms / 1000,
-                retries={"total_max_attempts": 1},
-            ),
-        )
+        dynamodb_client(settings.persist_timeout_ms, read_timeout_ms)
         for read_timeout_ms in (settings.persist_timeout_ms, settings.cold_timeout_ms)
     )
-    encryption = KmsEncryption(msgspec.json.decode(settings.kms_key_arns))
-    return DynamodbTier(warm, settings.transactions_table, encryption, cold)
+    keys = CustomerKeys(msgspec.json.decode(settings.kms_key_arns), settings.kms_keys_parameter)
+    return DynamodbTier(warm, settings.transactions_table, KmsEncryption(keys), cold)

@@ -7,15 +7,19 @@ from typing import Any, Final, TypeVar
 
 import grpc
 import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
 from immudb import ImmudbClient
 from immudb.exceptions import ErrCorruptedData
 from immudb.grpc import schema_pb2
 from immudb.grpcutils import timeout_adder_interceptor
 from immudb.rootService import RootService
 
+from federation.errors import SettingsError
+from federation.immudb_channel import open_channel
 from federation.secrets import read_secret
 from federation.settings import load_settings
 from persist.breaker import Breaker
+from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
 from persist.record import Record, Rejection, as_text
 from persist.tier import Inserted, TierUnavailable
@@ -33,6 +37,7 @@ class ImmudbSettings(msgspec.Struct, frozen=True):
 
     immudb_secret: str
     kms_key_arns: str
+    kms_keys_parameter: str = ""
     persist_timeout_ms: int = 500
     cold_timeout_ms: int = 3_000
 
@@ -57,15 +62,16 @@ class ImmudbTier:
 
     Parameters
     ----------
-    access : mapping
-        The secret `love/immudb`.
+    access : callable
+        Gives the secret `love/immudb`; asked for each session, so that a new certificate or
+        password is used without a restart.
     timeout_s, cold_timeout_s : float
         For a call, and for the first one of a session.
     """
 
     def __init__(
         self,
-        access: Mapping[str, Any],
+        access: Callable[[], Mapping[str, Any]],
         encryption: KmsEncryption,
         timeout_s: float,
         cold_timeout_s: float,
@@ -185,7 +191,9 @@ class ImmudbTier:
                 nonce=record.nonce,
                 continent=record.continent,
                 record=record,
-                content=as_text(self._encryption.encrypt(record.continent, sealed)),
+                content=as_text(
+                    self._encryption.encrypt(record.continent, record.transaction_id, sealed)
+                ),
             )
         )
 
@@ -236,36 +244,45 @@ class ImmudbTier:
 
     def _session(self) -> ImmudbClient:
         if self._client is None:
-            self._knock()
-            address = self._access["address"]
-            client = ImmudbClient(address, rs=self._roots, timeout=self._cold_timeout_s)
-            if self._access.get("server_ca_pem"):
-                client.channel.close()
-                client.channel = grpc.secure_channel(
-                    address,
-                    grpc.ssl_channel_credentials(self._access["server_ca_pem"].encode()),
-                )
-                client._resetStub()
+            access, channel = self._open()
+            client = ImmudbClient(access["address"], rs=self._roots, timeout=self._cold_timeout_s)
+            # The one that immudb-py has opened is in clear.
+            client.channel.close()
+            client.channel = channel
+            client._resetStub()
             try:
                 client.openSession(
-                    self._access["username"],
-                    self._access["password"],
-                    self._access["database"].encode(),
+                    access["username"], access["password"], access["database"].encode()
                 )
             except grpc.RpcError:
                 client.channel.close()
                 raise
             if not self._roots_known:
-                self._roots.init(self._access["database"], client.stub)
+                self._roots.init(access["database"], client.stub)
                 self._roots_known = True
             client.clientInterceptors = [timeout_adder_interceptor(self._timeout_s)]
             client._stub = client._get_intercepted_stub()
             self._client = client
         return self._client
 
-    def _knock(self) -> None:
+    def _open(self) -> tuple[Mapping[str, Any], grpc.Channel]:
+        """The access that holds now, and a channel made with it."""
+        try:
+            access = self._access()
+            channel = open_channel(access)
+        except (SettingsError, BotoCoreError, ClientError) as error:
+            self._breaker.failed()
+            raise TierUnavailable(f"immuDB: {error}") from error
+        try:
+            self._knock(access["address"])
+        except TierUnavailable:
+            channel.close()
+            raise
+        return access, channel
+
+    def _knock(self, address: str) -> None:
         """A bare connection tells at once that the server refuses; gRPC goes on trying."""
-        host, _, port = self._access["address"].rpartition(":")
+        host, _, port = address.rpartition(":")
         try:
             socket.create_connection((host, int(port)), KNOCK_TIMEOUT_S).close()
         except OSError as error:
@@ -282,8 +299,10 @@ def connect_immudb() -> ImmudbTier:
     """The tier as the environment sets it."""
     settings = load_settings(ImmudbSettings)
     return ImmudbTier(
-        read_secret(settings.immudb_secret),
-        KmsEncryption(msgspec.json.decode(settings.kms_key_arns)),
+        lambda: read_secret(settings.immudb_secret),
+        KmsEncryption(
+            CustomerKeys(msgspec.json.decode(settings.kms_key_arns), settings.kms_keys_parameter)
+        ),
         settings.persist_timeout_ms / 1000,
         settings.cold_timeout_ms / 1000,
     )

@@ -1,61 +1,65 @@
 """The AWS Encryption SDK around sealed content, for the tiers that have no encryption of their own.
 
-A data key out of KMS serves a continent for a few minutes (caching materials manager): the
-encryption context is the same for a whole continent, since the manager would miss with every other
-context. The ids of a record are bound to its content by the inner seal, and checked after reading.
+A data key out of KMS serves a continent for a few minutes (caching materials manager), so a batch of
+100 costs one KMS call; each record's own encryption context, with its transaction's id, is added and
+checked by `RecordContext`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import aws_encryption_sdk
 import botocore.session
 from aws_encryption_sdk.exceptions import DecryptKeyError
 from aws_encryption_sdk.identifiers import Algorithm
+from aws_encryption_sdk.key_providers.kms import MRKAwareStrictAwsKmsMasterKeyProvider
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from cryptography.exceptions import InvalidTag
 
+from federation.limits import (
+    RECORD_KEY_LIFETIME_S,
+    RECORD_KEY_USES_MAX,
+    RECORD_KEYS_MAX,
+    RECORD_KMS_TIMEOUT_S,
+)
+from persist.customer_keys import CustomerKeys
 from persist.record import RecordDamaged
+from persist.record_context import RecordContext
 from persist.tier import TierUnavailable
 
-SCHEMA: Final = "love-record-v1"
 #: With key commitment, without a signature of its own: content is signed by its sender already.
 ALGORITHM: Final = Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY
-DATA_KEY_LIFETIME_S: Final = 300.0
-DATA_KEY_MESSAGES_MAX: Final = 2**20
-DATA_KEYS_MAX: Final = 100
-KMS_TIMEOUT_S: Final = 1.0
 
 
 class KmsEncryption:
-    """Encrypts under a continent's KMS key.
+    """Encrypts under a continent's first KMS key, decrypts under any of them.
 
     Parameters
     ----------
-    key_arns : mapping of continent to KMS key ARN
+    keys : CustomerKeys, or a mapping of continent to key ARN
     """
 
-    def __init__(self, key_arns: Mapping[str, str]) -> None:
-        self._key_arns = key_arns
+    def __init__(self, keys: CustomerKeys | Mapping[str, str | Sequence[str]]) -> None:
+        self._keys = keys if isinstance(keys, CustomerKeys) else CustomerKeys(keys)
         self._client = aws_encryption_sdk.EncryptionSDKClient(
             commitment_policy=aws_encryption_sdk.CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT
         )
-        self._managers: dict[str, Any] = {}
+        self._managers: dict[tuple[str, ...], Any] = {}
 
-    def encrypt(self, continent: str, plaintext: bytes) -> bytes:
-        """Ciphertext with its wrapped data key in front.
+    def encrypt(self, continent: str, transaction_id: str, plaintext: bytes) -> bytes:
+        """Ciphertext with its wrapped data key and its encryption context in front.
 
         Raises
         ------
         TierUnavailable
-            KMS can't be reached.
+            KMS can't be reached, or refuses.
         """
+        shared = self._manager(self._keys.of(continent)[:1])
         try:
             ciphertext, _ = self._client.encrypt(
                 source=plaintext,
-                materials_manager=self._manager(continent),
-                encryption_context=_context(continent),
+                materials_manager=RecordContext(shared, continent, transaction_id),
                 algorithm=ALGORITHM,
             )
         except (
@@ -67,48 +71,60 @@ class KmsEncryption:
         return bytes(ciphertext)
 
     def decrypt(self, continent: str, transaction_id: str, ciphertext: bytes) -> bytes:
-        """The plaintext of this transaction's content, if it was encrypted for this continent.
+        """The plaintext, if it was encrypted as this transaction's content for this continent.
 
         Raises
         ------
         TierUnavailable
             KMS can't be reached, or refuses.
         RecordDamaged
-            The ciphertext is not what was written.
+            The ciphertext is not what was written, or not this record's.
         """
+        key_arns = self._keys.of(continent)
         try:
-            plaintext, header = self._client.decrypt(
-                source=ciphertext, materials_manager=self._manager(continent)
-            )
-        except (BotoCoreError, ClientError, DecryptKeyError) as error:
+            return self._decrypted(key_arns, continent, transaction_id, ciphertext)
+        except DecryptKeyError as error:
+            renewed = self._keys.renewed(continent, key_arns)
+            if renewed is None:
+                raise TierUnavailable(f"KMS of {continent}: {type(error).__name__}") from error
+        try:
+            return self._decrypted(renewed, continent, transaction_id, ciphertext)
+        except DecryptKeyError as error:
             raise TierUnavailable(f"KMS of {continent}: {type(error).__name__}") from error
+
+    def _decrypted(
+        self, key_arns: tuple[str, ...], continent: str, transaction_id: str, ciphertext: bytes
+    ) -> bytes:
+        manager = RecordContext(self._manager(key_arns), continent, transaction_id)
+        try:
+            plaintext, _ = self._client.decrypt(source=ciphertext, materials_manager=manager)
+        except (BotoCoreError, ClientError) as error:
+            raise TierUnavailable(f"KMS of {continent}: {type(error).__name__}") from error
+        except DecryptKeyError:
+            raise
         except (InvalidTag, ValueError, aws_encryption_sdk.AWSEncryptionSDKClientError) as error:
             raise RecordDamaged(transaction_id, f"{type(error).__name__} on decrypting") from error
-        if not _context(continent).items() <= header.encryption_context.items():
-            raise RecordDamaged(transaction_id, "another encryption context")
         return bytes(plaintext)
 
-    def _manager(self, continent: str) -> Any:
-        if continent not in self._managers:
+    def _manager(self, key_arns: tuple[str, ...]) -> Any:
+        """The shared manager of these keys; it wraps data keys under each of them."""
+        if key_arns not in self._managers:
             session = botocore.session.get_session()
             session.set_default_client_config(
                 Config(
-                    connect_timeout=KMS_TIMEOUT_S,
-                    read_timeout=KMS_TIMEOUT_S,
+                    connect_timeout=RECORD_KMS_TIMEOUT_S,
+                    read_timeout=RECORD_KMS_TIMEOUT_S,
                     retries={"total_max_attempts": 2},
                 )
             )
-            provider = aws_encryption_sdk.StrictAwsKmsMasterKeyProvider(
-                key_ids=[self._key_arns[continent]], botocore_session=session
+            # A record that was wrapped in another Region opens with the replica in ours.
+            provider = MRKAwareStrictAwsKmsMasterKeyProvider(
+                key_ids=list(key_arns), botocore_session=session
             )
-            self._managers[continent] = aws_encryption_sdk.CachingCryptoMaterialsManager(
-                cache=aws_encryption_sdk.LocalCryptoMaterialsCache(DATA_KEYS_MAX),
-                max_age=DATA_KEY_LIFETIME_S,
-                max_messages_encrypted=DATA_KEY_MESSAGES_MAX,
+            self._managers[key_arns] = aws_encryption_sdk.CachingCryptoMaterialsManager(
+                cache=aws_encryption_sdk.LocalCryptoMaterialsCache(RECORD_KEYS_MAX),
+                max_age=RECORD_KEY_LIFETIME_S,
+                max_messages_encrypted=RECORD_KEY_USES_MAX,
                 master_key_provider=provider,
             )
-        return self._managers[continent]
-
-
-def _context(continent: str) -> dict[str, str]:
-    return {"continent": continent, "schema": SCHEMA}
+        return self._managers[key_arns]

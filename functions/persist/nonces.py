@@ -9,8 +9,8 @@ from persist.readers import NoncesUnavailable
 
 #: Longer than any query that carries it is fresh. DynamoDB deletes late, never early.
 KEPT_S: Final = QUERY_AGE_S_MAX + QUERY_AHEAD_S_MAX + 60
-CONNECT_TIMEOUT_S: Final = 0.5
-READ_TIMEOUT_S: Final = 1.0
+CONNECT_TIMEOUT_MS: Final = 500
+READ_TIMEOUT_MS: Final = 1_000
 
 
 class QueryNonces:
@@ -60,12 +60,7 @@ class QueryNonces:
 
 def connect_nonces(table: str) -> QueryNonces:
     """The nonces of this account and region."""
-    import boto3
-    from botocore.config import Config
+    from federation.aws_clients import dynamodb_client
 
-    config = Config(
-        connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
-        retries={"total_max_attempts": 2},
-    )
-    return QueryNonces(boto3.client("dynamodb", config=config), table)
+    client = dynamodb_client(CONNECT_TIMEOUT_MS, READ_TIMEOUT_MS, connections_max=1)
+    return QueryNonces(client, table)

@@ -3,16 +3,15 @@
 import functools
 from typing import Any
 
-import boto3
 import msgspec
-from botocore.config import Config
 
 import federation_dag
+from federation.aws_clients import dynamodb_client
 from federation.batch import Batch
 from federation.settings import load_settings
 from federation.telemetry import stage_handler
 from pop.place import PlaceLimits, prove_places, senders_of
-from pop.positions import Positions
+from pop.positions import WRITES_AT_ONCE, Positions
 
 # The first call arranges the gazetteer (23 ms): at import, so that no batch waits for it.
 federation_dag.locate([(0, 0)])
@@ -43,12 +42,6 @@ def _settings() -> Settings:
 @functools.cache
 def _positions() -> Positions:
     settings = _settings()
-    timeout_s = settings.positions_timeout_ms / 1000
-    config = Config(
-        connect_timeout=timeout_s,
-        read_timeout=timeout_s,
-        retries={"total_max_attempts": 1},
-        max_pool_connections=16,
-    )
-    client = boto3.client("dynamodb", config=config)
-    return Positions(client, settings.positions_table, settings.positions_timeout_ms)
+    timeout_ms = settings.positions_timeout_ms
+    client = dynamodb_client(timeout_ms, timeout_ms, connections_max=2 * WRITES_AT_ONCE)
+    return Positions(client, settings.positions_table, timeout_ms)

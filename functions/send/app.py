@@ -19,6 +19,7 @@ from botocore.config import Config
 
 import cert_rust
 from federation.audit import record_refusal
+from federation.aws_clients import dynamodb_client
 from federation.limits import (
     CONTENT_KEY_LIFETIME_S,
     CONTENT_KEY_USES_MAX,
@@ -252,12 +253,9 @@ def _settings_rate() -> Rate:
 
 @functools.cache
 def _rates() -> SenderRate:
-    timeout_s = _settings().rate_timeout_ms / 1000
-    config = Config(
-        connect_timeout=timeout_s, read_timeout=timeout_s, retries={"total_max_attempts": 1}
-    )
+    timeout_ms = _settings().rate_timeout_ms
     return SenderRate(
-        boto3.client("dynamodb", config=config),
+        dynamodb_client(timeout_ms, timeout_ms, connections_max=1),
         _settings().requests_table,
         _settings_rate(),
         failed=_log.warning,

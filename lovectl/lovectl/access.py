@@ -84,11 +84,12 @@ def access_to(stack: stacks.Stack) -> Access:
             dynamodb=stack.client("dynamodb"),
             table=stack.outputs["TransactionsTableName"],
             immudb=ImmudbAccess(
-                address=f"127.0.0.1:{stack.port_of('immudb')}",
+                address=f"127.0.0.1:{stack.port_of(stacks.FRONTS['immudb'])}",
                 username=ImmuDbServer.username,
                 password=state.immudb_password,
                 database=ImmuDbServer.database,
                 server_ca_pem=stack.pki.ca_file.read_text(),
+                client_pem=stack.pki.client_pem_file.read_text(),
             ),
         ),
         proxies=stack.proxies,

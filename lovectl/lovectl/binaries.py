@@ -14,21 +14,32 @@ from pathlib import Path
 from typing import Final
 
 from lovectl.errors import BuildFailed
-from lovectl.paths import CACHE, SERVER_SOURCES
+from lovectl.paths import CACHE, FRONT_SOURCES, SERVER_SOURCES
 
 BUILD_TIMEOUT_S: Final = 900
 #: What `go build` is asked for, by the directory of its go.mod.
 GO_PACKAGES: Final = {
     "ferretdb": ".",
+    "front": "./cmd/love-front",
     "immudb": "github.com/codenotary/immudb/cmd/immudb",
     "toxiproxy": "github.com/Shopify/toxiproxy/v2/cmd/server",
 }
 SERVERS: Final = (*GO_PACKAGES, "dynamodb-local")
+#: The directories that a build reads, the one it runs in first; of others, the server's own.
+SOURCES: Final = {
+    "ferretdb": (SERVER_SOURCES / "ferretdb", FRONT_SOURCES),
+    "front": (FRONT_SOURCES,),
+}
 
 
 def ferretdb() -> Path:
     """The FerretDB server; built on first use (about 45 s on two cores)."""
     return _built("ferretdb", _go_build) / "ferretdb"
+
+
+def front() -> Path:
+    """The front that demands a client certificate; built on first use (seconds)."""
+    return _built("front", _go_build) / "front"
 
 
 def immudb() -> Path:
@@ -64,8 +75,8 @@ def build_all(names: tuple[str, ...] = SERVERS) -> None:
 
 def _built(name: str, build: Callable[[str, Path, Path], None]) -> Path:
     """The directory that holds `name`, built now unless its sources were built before."""
-    source = SERVER_SOURCES / name
-    home = CACHE / "servers" / f"{name}-{_sources_hash(source)}"
+    sources = SOURCES.get(name, (SERVER_SOURCES / name,))
+    home = CACHE / "servers" / f"{name}-{_sources_hash(sources)}"
     if home.is_dir():
         return home
     home.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +87,7 @@ def _built(name: str, build: Callable[[str, Path, Path], None]) -> Path:
         began_s = time.monotonic()
         staging = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=home.parent))
         try:
-            build(name, source, staging)
+            build(name, sources[0], staging)
             staging.chmod(0o755)
             staging.rename(home)
         finally:
@@ -90,7 +101,7 @@ def _built(name: str, build: Callable[[str, Path, Path], None]) -> Path:
 
 
 def _go_build(name: str, source: Path, target: Path) -> None:
-    go = _tool("go", "Go 1.24 or newer")
+    go = _tool("go", "Go 1.25 or newer")
     _run(
         name,
         [
@@ -162,20 +173,21 @@ def _run(name: str, command: list[str], directory: Path, environment: dict[str, 
         raise BuildFailed("\n".join([f"{name} could not be built ({command[0]})", *said]))
 
 
-def _sources_hash(source: Path) -> str:
+def _sources_hash(sources: tuple[Path, ...]) -> str:
     """Twelve hex digits over the names and bytes of all files that the build reads."""
     digest = hashlib.sha256()
-    files = sorted(
-        path
-        for path in source.rglob("*")
-        if path.is_file() and "target" not in path.relative_to(source).parts
-    )
-    if not files:
-        raise BuildFailed(f"the sources of {source.name} are missing from {source}")
-    for path in files:
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(source)}\0{len(content)}\0".encode())
-        digest.update(content)
+    for source in sources:
+        files = sorted(
+            path
+            for path in source.rglob("*")
+            if path.is_file() and "target" not in path.relative_to(source).parts
+        )
+        if not files:
+            raise BuildFailed(f"the sources of {source.name} are missing from {source}")
+        for path in files:
+            content = path.read_bytes()
+            digest.update(f"{path.relative_to(source)}\0{len(content)}\0".encode())
+            digest.update(content)
     return digest.hexdigest()[:12]
 
 

@@ -6,7 +6,7 @@ immuDB's gRPC interface. So it can't share their mistakes.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from lovectl.verdict import Copy
@@ -19,13 +19,14 @@ SCAN_ENTRIES_MAX: Final = 1000
 
 @dataclass(frozen=True)
 class ImmudbAccess:
-    """Where immuDB is, and as whom to open a session; PEM of its CA."""
+    """Where immuDB's front is, and as whom to open a session; PEM of its CA and of our certificate."""
 
     address: str
     username: str
     password: str
     database: str
     server_ca_pem: str
+    client_pem: str
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,11 @@ def immudb_records(stores: Stores, prefix: str = "transaction:") -> Iterator[dic
 
 def immudb_values(access: ImmudbAccess, prefix: bytes) -> Iterator[bytes]:
     """Every value under `prefix`, over a session of its own."""
-    import grpc
     from immudb.grpc import schema_pb2, schema_pb2_grpc
 
-    credentials = grpc.ssl_channel_credentials(access.server_ca_pem.encode())
-    with grpc.secure_channel(access.address, credentials) as channel:
+    from federation.immudb_channel import open_channel
+
+    with open_channel(asdict(access)) as channel:
         stub = schema_pb2_grpc.ImmuServiceStub(channel)
         session = stub.OpenSession(
             schema_pb2.OpenSessionRequest(

@@ -13,6 +13,7 @@ import msgspec
 from lovectl.errors import DeployFailed
 from lovectl.gateway import apply_gateway_responses
 from lovectl.paths import REPOSITORY, private_directory
+from lovectl.policies import adapt_policies
 from lovectl.processes import inherited_environment
 from lovectl.servers import (
     LOCAL_ACCESS_KEY,
@@ -96,6 +97,7 @@ def deploy(
         server.client("apigateway"), tree / "template.yaml", {API_LOGICAL_ID: outputs["ApiId"]}
     )
     _limit_dispatches(server.client("lambda"))
+    adapt_policies(server.client, STACK_NAME)
     return outputs
 
 

@@ -10,6 +10,8 @@ REPOSITORY: Final = Path(
 )
 CACHE: Final = REPOSITORY / ".cache"
 SERVER_SOURCES: Final = REPOSITORY / "infrastructure" / "local"
+#: Not only local: it stands before immuDB wherever that runs.
+FRONT_SOURCES: Final = REPOSITORY / "infrastructure" / "front"
 STACKS: Final = CACHE / "stack"
 
 

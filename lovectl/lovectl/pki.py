@@ -21,11 +21,15 @@ LIFETIME: Final = datetime.timedelta(days=365)
 BACKDATE: Final = datetime.timedelta(minutes=5)
 CONTINENT_URN: Final = "urn:love:continent:"
 
+TransportKey = ec.EllipticCurvePrivateKey | mldsa.MLDSA65PrivateKey
 AccountKey = ed25519.Ed25519PublicKey | mldsa.MLDSA44PublicKey | mldsa.MLDSA65PublicKey
 
 
 class TransportPki:
-    """A CA of ECDSA P-256 with one server and one client certificate, in PEM files.
+    """A CA of the connections with the certificates it has signed, in PEM files.
+
+    `server` is the servers' certificate, `client` that of the stores' clients, `front` what the
+    front shows to the store behind it.
 
     Parameters
     ----------
@@ -42,23 +46,92 @@ class TransportPki:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.ca_file = directory / "ca.pem"
-        self.server_certificate_file = directory / "server.pem"
-        self.server_key_file = directory / "server-key.pem"
-        self.client_certificate_file = directory / "client.pem"
-        self.client_key_file = directory / "client-key.pem"
-        #: Certificate and key in one file, as PyMongo wants it.
-        self.client_pem_file = directory / "client-both.pem"
+        self.server_certificate_file = self.certificate_file("server")
+        self.server_key_file = self.key_file("server")
+        self.client_certificate_file = self.certificate_file("client")
+        self.client_key_file = self.key_file("client")
+        self.client_pem_file = self.both_file("client")
 
     @classmethod
-    def create(cls, directory: Path) -> "TransportPki":
-        """Make a new CA and its certificates in `directory`, unless it holds them already."""
+    def create(cls, directory: Path, ca_key: TransportKey | None = None) -> "TransportPki":
+        """Make a new CA and its certificates in `directory`, unless it holds them already.
+
+        Parameters
+        ----------
+        ca_key : TransportKey, optional
+            Of the CA; every certificate has a key of its kind. By default ECDSA P-256.
+        """
         pki = cls(private_directory(directory))
         if not pki.client_pem_file.exists():
-            pki._make()
+            pki._make(ca_key or ec.generate_private_key(ec.SECP256R1()))
         return pki
 
-    def _make(self) -> None:
-        ca_key = ec.generate_private_key(ec.SECP256R1())
+    def certificate_file(self, name: str) -> Path:
+        """The certificate that `issue` has made under this name."""
+        return self.directory / f"{name}.pem"
+
+    def key_file(self, name: str) -> Path:
+        """Its private key."""
+        return self.directory / f"{name}-key.pem"
+
+    def both_file(self, name: str) -> Path:
+        """Certificate and key in one file, as PyMongo wants it."""
+        return self.directory / f"{name}-both.pem"
+
+    def issue(
+        self,
+        name: str,
+        usage: x509.ObjectIdentifier,
+        *,
+        not_before: datetime.datetime | None = None,
+        not_after: datetime.datetime | None = None,
+    ) -> Path:
+        """Sign a certificate for a new key; gives the file that holds both.
+
+        Parameters
+        ----------
+        name : str
+            Of the files; the subject is `love-<name>`.
+        usage : ObjectIdentifier
+            `ExtendedKeyUsageOID.SERVER_AUTH` or `CLIENT_AUTH`.
+        not_before, not_after : datetime, optional
+            By default valid from now for a year.
+        """
+        ca_key = serialization.load_pem_private_key(self.key_file("ca").read_bytes(), None)
+        assert isinstance(ca_key, ec.EllipticCurvePrivateKey | mldsa.MLDSA65PrivateKey)
+        ca = x509.load_pem_x509_certificate(self.ca_file.read_bytes())
+        key = _key_like(ca_key)
+        certificate = (
+            _builder(
+                _name(f"love-{name}"),
+                ca.subject,
+                key.public_key(),
+                not_before=not_before,
+                not_after=not_after,
+            )
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(digital_signature=True), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(
+                x509.SubjectAlternativeName(
+                    [
+                        x509.DNSName("localhost"),
+                        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+                    ]
+                ),
+                critical=False,
+            )
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()),
+                critical=False,
+            )
+            .sign(ca_key, _hash_of(ca_key))
+        )
+        write_private(self.certificate_file(name), _pem(certificate))
+        write_private(self.key_file(name), _private_pem(key))
+        return write_private(self.both_file(name), _pem(certificate) + _private_pem(key))
+
+    def _make(self, ca_key: TransportKey) -> None:
         ca_name = _name("Love local transport CA")
         ca = (
             _builder(ca_name, ca_name, ca_key.public_key())
@@ -67,40 +140,13 @@ class TransportPki:
             .add_extension(
                 x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False
             )
-            .sign(ca_key, hashes.SHA256())
+            .sign(ca_key, _hash_of(ca_key))
         )
         write_private(self.ca_file, _pem(ca))
-        for role, usage in (
-            ("server", ExtendedKeyUsageOID.SERVER_AUTH),
-            ("client", ExtendedKeyUsageOID.CLIENT_AUTH),
-        ):
-            key = ec.generate_private_key(ec.SECP256R1())
-            certificate = (
-                _builder(_name(f"love-{role}"), ca_name, key.public_key())
-                .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-                .add_extension(_key_usage(digital_signature=True), critical=True)
-                .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-                .add_extension(
-                    x509.SubjectAlternativeName(
-                        [
-                            x509.DNSName("localhost"),
-                            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-                        ]
-                    ),
-                    critical=False,
-                )
-                .add_extension(
-                    x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()),
-                    critical=False,
-                )
-                .sign(ca_key, hashes.SHA256())
-            )
-            write_private(self.directory / f"{role}.pem", _pem(certificate))
-            write_private(self.directory / f"{role}-key.pem", _private_pem(key))
-        write_private(
-            self.client_pem_file,
-            self.client_certificate_file.read_bytes() + self.client_key_file.read_bytes(),
-        )
+        write_private(self.key_file("ca"), _private_pem(ca_key))
+        self.issue("server", ExtendedKeyUsageOID.SERVER_AUTH)
+        self.issue("front", ExtendedKeyUsageOID.CLIENT_AUTH)
+        self.issue("client", ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
 class FederationCa:
@@ -243,6 +289,18 @@ def jwks(key: ed25519.Ed25519PublicKey, key_id: str) -> dict[str, list[dict[str,
 def private_pem(key: ed25519.Ed25519PrivateKey) -> bytes:
     """The key as unencrypted PKCS #8 PEM."""
     return _private_pem(key)
+
+
+def _key_like(key: TransportKey) -> TransportKey:
+    """A new key of the same kind."""
+    if isinstance(key, mldsa.MLDSA65PrivateKey):
+        return mldsa.MLDSA65PrivateKey.generate()
+    return ec.generate_private_key(key.curve)
+
+
+def _hash_of(key: TransportKey) -> hashes.SHA256 | None:
+    """What a signature by this key hashes with; ML-DSA does so by itself (RFC 9881)."""
+    return None if isinstance(key, mldsa.MLDSA65PrivateKey) else hashes.SHA256()
 
 
 def _builder(

@@ -71,7 +71,7 @@ class ImmuDbServer(Server):
     """immuDB with server TLS; user `immudb`.
 
     With `--mtls` immuDB checks a client's certificate only if one is given, so a client
-    without one gets as far as the password.
+    without one gets as far as the password: clients are to come through a `FrontServer`.
     """
 
     username: Final = "immudb"
@@ -118,6 +118,61 @@ class ImmuDbServer(Server):
             partial(accepts_connections, port),
             # By the environment, since anybody may read a command line.
             {"IMMUDB_ADMIN_PASSWORD": password},
+        )
+
+
+class FrontServer(Server):
+    """Stands before a store that serves TLS: TLS 1.3 and a client certificate, or no connection.
+
+    Parameters
+    ----------
+    port, store_port : int
+        Where clients come to, and where the store is.
+    pki : TransportPki
+        Of the clients; also of the store, unless that has another.
+    hybrid_only : bool
+        Refuse the key exchanges that a quantum computer would break.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        port: int,
+        store_port: int,
+        pki: TransportPki,
+        log: Path,
+        *,
+        store_pki: TransportPki | None = None,
+        hybrid_only: bool = False,
+    ) -> None:
+        self.port = port
+        self.pki = pki
+        self.address = f"{LOOPBACK}:{port}"
+        store = store_pki or pki
+        super().__init__(
+            name,
+            [
+                str(binaries.front()),
+                "-listen",
+                self.address,
+                "-cert",
+                str(pki.server_certificate_file),
+                "-key",
+                str(pki.server_key_file),
+                "-client-ca",
+                str(pki.ca_file),
+                "-store",
+                f"{LOOPBACK}:{store_port}",
+                "-store-ca",
+                str(store.ca_file),
+                "-store-cert",
+                str(store.certificate_file("front")),
+                "-store-key",
+                str(store.key_file("front")),
+                *(["-hybrid-only"] if hybrid_only else []),
+            ],
+            log,
+            partial(accepts_connections, port),
         )
 
 
@@ -181,6 +236,8 @@ class MiniStackServer(Server):
                 "AWS_CA_BUNDLE": str(pki.ca_file),
                 "AWS_EC2_METADATA_DISABLED": "true",
                 "LAMBDA_EXECUTOR": "local",
+                # Policies are enforced: a handler has the rights of its role, and no others.
+                "AUTH": "true",
                 "PERSIST_STATE": "0",
                 # Handlers stay warm for as long as a test session takes.
                 "LAMBDA_WARM_TTL_SECONDS": "7200",

@@ -29,6 +29,7 @@ from lovectl.processes import LOOPBACK, accepts_connections, free_ports, stop
 from lovectl.server_process import Server
 from lovectl.servers import (
     FerretDbServer,
+    FrontServer,
     ImmuDbServer,
     IssuerServer,
     MiniStackServer,
@@ -55,6 +56,8 @@ STAGE: Final = "live"
 ISSUER_KEYS_FILE: Final = Path("issuer") / "jwks.json"
 #: Proxies in front of the local AWS, each for one service.
 AWS_PROXIES: Final = {"dynamodb": "DYNAMODB", "inbox": "SQS", "kms": "KMS"}
+#: Stores that don't insist on a client certificate by themselves, each with the front before it.
+FRONTS: Final = {"immudb": "front-immudb", "dynamodb": "front-dynamodb"}
 
 Say = Callable[[str], None]
 
@@ -236,7 +239,15 @@ class _Starting:
         self.say = say
         self.source = source
         self.servers: list[Server] = []
-        names = ["toxiproxy", "ministack", "issuer", *CLUSTERS.values(), "immudb", *LIGHT_NODES]
+        names = [
+            "toxiproxy",
+            "ministack",
+            "issuer",
+            *CLUSTERS.values(),
+            "immudb",
+            *FRONTS.values(),
+            *LIGHT_NODES,
+        ]
         proxied = ["issuer", *CLUSTERS.values(), "immudb", *AWS_PROXIES, *LIGHT_NODES]
         ports = free_ports(len(names) + len(proxied))
         self.ports = dict(zip(names, ports, strict=False))
@@ -255,14 +266,14 @@ class _Starting:
             proxies={
                 each: Proxy(
                     listen_port=port,
-                    upstream_port=self.ports.get(each, self.ports["ministack"]),
+                    upstream_port=self.ports.get(FRONTS.get(each, each), self.ports["ministack"]),
                 )
                 for each, port in listen.items()
             },
         )
 
     def start(self) -> Stack:
-        binaries.build_all(("toxiproxy", "ferretdb", "immudb"))
+        binaries.build_all(("toxiproxy", "ferretdb", "immudb", "front"))
         began_s = time.monotonic()
         try:
             stack = self._start()
@@ -318,6 +329,8 @@ class _Starting:
             )
             for proxy, service in AWS_PROXIES.items()
         }
+        # Stands for a gateway before DynamoDB that asks for a certificate.
+        environment["DYNAMODB_CLIENT_CERTIFICATE_FILE"] = str(pki.client_pem_file)
         # There is no X-Ray daemon here.
         environment["POWERTOOLS_TRACE_DISABLED"] = "true"
         # All servers share a few cores here: the stores' time-outs on AWS would trip for nothing,
@@ -359,6 +372,14 @@ class _Starting:
             self.state.immudb_password,
             self.logs / "immudb.log",
         )
+        for store, front in FRONTS.items():
+            yield FrontServer(
+                front,
+                self.ports[front],
+                self.ports.get(store, self.ports["ministack"]),
+                pki,
+                self.logs / f"{front}.log",
+            )
 
     def _nodes(self, delegates: list[Delegate]) -> Iterator[Server]:
         for delegate in delegates:

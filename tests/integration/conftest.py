@@ -1,6 +1,6 @@
 """Real servers for the integration tests, each started once a session on free ports of loopback.
 
-`ferretdb`, `immudb`, `dynamodb_local`, `ministack`: each is a `lovectl.server_process.Server`, which a
+`ferretdb`, `immudb`, `immudb_front`, `dynamodb_local`, `ministack`: each is a `lovectl.server_process.Server`, which a
 test may `kill()`, `pause()`, `resume()` and `restart()` on the same port and data; a test that
 breaks one mends it. `toxiproxy` adds proxies by `.api.add(name, listen_port, upstream_port)`.
 """
@@ -16,6 +16,7 @@ from lovectl.processes import free_ports
 from lovectl.servers import (
     DynamoDbLocalServer,
     FerretDbServer,
+    FrontServer,
     ImmuDbServer,
     MiniStackServer,
     ToxiproxyServer,
@@ -55,13 +56,41 @@ def ferretdb(server_directory: Path, transport_pki: TransportPki) -> Iterator[Fe
 
 @pytest.fixture(scope="session")
 def immudb(server_directory: Path, transport_pki: TransportPki) -> Iterator[ImmuDbServer]:
-    """immuDB over TLS; `.address`, `.username`, `.password`, `.database`, `.pki.ca_file`."""
+    """immuDB over TLS; `.username`, `.password`, `.database`; clients come by `immudb_front`."""
     server = ImmuDbServer(
         server_directory / "immudb", free_ports(1)[0], transport_pki, IMMUDB_PASSWORD
     )
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def immudb_front(server_directory: Path, immudb: ImmuDbServer) -> Iterator[FrontServer]:
+    """What demands a client certificate before immuDB; `.address`, `.port`."""
+    server = FrontServer(
+        "front-immudb",
+        free_ports(1)[0],
+        immudb.port,
+        immudb.pki,
+        server_directory / "front-immudb.log",
+    )
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def immudb_access(immudb: ImmuDbServer, immudb_front: FrontServer) -> dict[str, str]:
+    """What the secret `love/immudb` holds."""
+    return {
+        "address": immudb_front.address,
+        "username": immudb.username,
+        "password": immudb.password,
+        "database": immudb.database,
+        "server_ca_pem": immudb.pki.ca_file.read_text(),
+        "client_pem": immudb.pki.client_pem_file.read_text(),
+    }
 
 
 @pytest.fixture(scope="session")

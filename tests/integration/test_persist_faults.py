@@ -143,25 +143,16 @@ def dynamodb(
 
 @pytest.fixture
 def immudb_tier(
-    immudb: Any,
+    immudb_front: Any,
+    immudb_access: dict[str, str],
     key_arns: dict[str, str],
     toxiproxy: Any,
     proxied: Callable[[str, int], int],
 ) -> Tier:
-    """Tier 3 behind a proxy."""
-    port = proxied("persist-immudb", immudb.port)
-    store = ImmudbTier(
-        {
-            "address": f"127.0.0.1:{port}",
-            "username": immudb.username,
-            "password": immudb.password,
-            "database": immudb.database,
-            "server_ca_pem": immudb.pki.ca_file.read_text(),
-        },
-        KmsEncryption(key_arns),
-        TIMEOUT_S,
-        TIMEOUT_S,
-    )
+    """Tier 3 behind its front and a proxy."""
+    port = proxied("persist-immudb", immudb_front.port)
+    access = {**immudb_access, "address": f"127.0.0.1:{port}"}
+    store = ImmudbTier(lambda: access, KmsEncryption(key_arns), TIMEOUT_S, TIMEOUT_S)
     return Tier("immudb", "persist-immudb", store, toxiproxy)
 
 

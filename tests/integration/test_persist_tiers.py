@@ -126,9 +126,13 @@ def dynamodb(dynamodb_local: Any, key_arns: dict[str, str]) -> Bench:
 
 
 @pytest.fixture(scope="module")
-def immudb_tier(immudb: Any, key_arns: dict[str, str]) -> Bench:
-    """Tier 3, its KMS on the local AWS."""
-    bench = Bench("immudb", lambda: _immudb(immudb.address, immudb, key_arns), lambda _: b"")
+def immudb_tier(immudb: Any, immudb_access: dict[str, str], key_arns: dict[str, str]) -> Bench:
+    """Tier 3 behind its front, its KMS on the local AWS."""
+    bench = Bench(
+        "immudb",
+        lambda: ImmudbTier(lambda: immudb_access, KmsEncryption(key_arns), TIMEOUT_S, COLD_S),
+        lambda _: b"",
+    )
 
     def raw(transaction_id: str) -> bytes:
         client = bench.connect()._session()
@@ -137,17 +141,6 @@ def immudb_tier(immudb: Any, key_arns: dict[str, str]) -> Bench:
     bench.raw = raw
     bench.server = immudb
     return bench
-
-
-def _immudb(address: str, server: Any, key_arns: dict[str, str]) -> ImmudbTier:
-    access = {
-        "address": address,
-        "username": server.username,
-        "password": server.password,
-        "database": server.database,
-        "server_ca_pem": server.pki.ca_file.read_text(),
-    }
-    return ImmudbTier(access, KmsEncryption(key_arns), TIMEOUT_S, COLD_S)
 
 
 @pytest.fixture(params=["atlas", "dynamodb", "immudb_tier"])

@@ -1,9 +1,14 @@
 // Builds FerretDB with its SQLite backend, the local stand-in for one MongoDB Atlas cluster.
 module love.local/ferretdb
 
-go 1.24
+go 1.25
 
-require github.com/FerretDB/FerretDB v1.24.2
+require (
+	github.com/FerretDB/FerretDB v1.24.2
+	love.local/front v0.0.0
+)
+
+replace love.local/front => ../../front
 
 require (
 	filippo.io/edwards25519 v1.1.0 // indirect

@@ -5,6 +5,7 @@ import time
 import uuid
 from typing import Any, Final
 
+from federation.limits import AUDIT_CONNECT_TIMEOUT_MS, AUDIT_READ_TIMEOUT_MS
 from federation.telemetry import stage_logger
 
 REFUSED: Final = "org.lovecurrency.access.refused"
@@ -98,9 +99,7 @@ def _record(kind: str, source: str, subject: str, data: dict[str, str]) -> dict[
 
 def _client() -> Any:
     if not _clients:
-        import boto3
-        from botocore.config import Config
+        from federation.aws_clients import dynamodb_client
 
-        config = Config(connect_timeout=0.2, read_timeout=0.5, retries={"total_max_attempts": 1})
-        _clients.append(boto3.client("dynamodb", config=config))
+        _clients.append(dynamodb_client(AUDIT_CONNECT_TIMEOUT_MS, AUDIT_READ_TIMEOUT_MS))
     return _clients[0]

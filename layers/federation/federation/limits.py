@@ -30,6 +30,13 @@ LONGITUDE_E7_MAX: Final = 180 * 10**7
 
 SHARDS_PER_CONTINENT: Final = 64
 
+#: Connections to DynamoDB that a function keeps open; it handles one batch at a time.
+DYNAMODB_CONNECTIONS_MAX: Final = 10
+
+#: An audit record is waited for so long; the log has it whatever comes.
+AUDIT_CONNECT_TIMEOUT_MS: Final = 200
+AUDIT_READ_TIMEOUT_MS: Final = 500
+
 #: Uses and seconds of one content key (DESIGN section 4).
 CONTENT_KEY_USES_MAX: Final = 2**20
 CONTENT_KEY_LIFETIME_S: Final = 300
@@ -55,3 +62,16 @@ SIGNATURE_FIELD_CHARACTERS_MAX: Final = 5_000
 REQUEST_HEADERS_BYTES_MAX: Final = 16 * 1024
 REQUEST_HEADERS_MAX: Final = 64
 REQUEST_PATH_CHARACTERS_MAX: Final = 256
+#: Uses, seconds and number of the data keys that encrypt records of DynamoDB and immuDB; KMS is
+#: waited for so long.
+RECORD_KEY_USES_MAX: Final = 2**20
+RECORD_KEY_LIFETIME_S: Final = 300.0
+RECORD_KEYS_MAX: Final = 100
+RECORD_KMS_TIMEOUT_S: Final = 1.0
+
+#: The list of customer keys is read again after so long; after a failed read, after a rest.
+CUSTOMER_KEYS_TTL_S: Final = 60.0
+CUSTOMER_KEYS_REST_S: Final = 1.0
+
+#: A new data key (`lovectl keys rotate --new-data-key`) is noticed after so long.
+DATA_KEY_NAME_TTL_S: Final = 60.0
