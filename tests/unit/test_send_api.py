@@ -345,3 +345,53 @@ def test_the_document_tells_of_rates_signatures_and_new_refusals() -> None:
     assert "RateLimit" in post["responses"]["202"]["headers"]
     for scheme in (one for entry in read["security"] for one in entry):
         assert scheme in document["components"]["securitySchemes"]
+
+
+# ── what API Gateway answers itself ─────────────────────────────────────────────────────────────
+
+
+def api_properties() -> dict[str, Any]:
+    from samcli.yamlhelper import yaml_parse
+
+    from lovectl.paths import REPOSITORY
+
+    template = yaml_parse((REPOSITORY / "template.yaml").read_text())
+    found: dict[str, Any] = template["Resources"]
+    return found
+
+
+def test_answers_of_api_gateway_itself_are_problems_with_the_security_headers() -> None:
+    responses = api_properties()["Api"]["Properties"]["GatewayResponses"]
+    assert {"UNAUTHORIZED", "ACCESS_DENIED", "DEFAULT_4XX", "DEFAULT_5XX"} <= responses.keys()
+    for kind, response in responses.items():
+        headers = response["ResponseParameters"]["Headers"]
+        assert headers["Content-Type"] == "'application/problem+json'", kind
+        assert SECURITY_HEADERS.keys() <= headers.keys(), kind
+        # A static value is all between its quotes; more of them in between would end it.
+        texts = [value for value in headers.values() if isinstance(value, str)]
+        assert all(re.fullmatch(r"'[^']*'", text) for text in texts), kind
+        template = response["ResponseTemplates"]["application/json"]
+        assert "$context.requestId" in template, kind
+
+
+def test_preflights_need_no_token_and_everything_that_reads_or_sends_does() -> None:
+    events = api_properties()["SendFunction"]["Properties"]["Events"]
+    open_to_all = {
+        (one["Properties"]["Method"], one["Properties"]["Path"])
+        for one in events.values()
+        if one["Properties"].get("Auth") == {"Authorizer": "NONE"}
+    }
+    guarded = {
+        one["Properties"]["Path"] for one in events.values() if "Auth" not in one["Properties"]
+    }
+    assert guarded == {
+        "/api/send_transaction",
+        "/api/send_transactions",
+        "/api/transaction/{transaction_id}",
+    }
+    assert open_to_all == {
+        *(("OPTIONS", path) for path in guarded),
+        ("GET", "/api/health"),
+        ("GET", "/swagger"),
+        ("GET", "/openapi.json"),
+    }
