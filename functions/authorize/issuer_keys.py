@@ -1,4 +1,8 @@
-"""The token issuer's public keys: a JWK Set (RFC 7517), each key good for its own algorithm only."""
+"""The token issuer's public keys: a JWK Set (RFC 7517), each key good for its own algorithm only.
+
+PyJWT's `PyJWKClient` limits neither the size of the answer nor the number of keys, takes a key
+without algorithm for whatever the token claims, and knows no keys while the issuer is down.
+"""
 
 import json
 import threading
