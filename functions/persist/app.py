@@ -47,8 +47,10 @@ def handler(event: dict[str, Any], context: Any) -> Any:
 
 def _fetch(settings: Settings, store: TierStore, event: dict[str, Any]) -> dict[str, Any]:
     keys = read_secret(settings.sealing_secret)["keys"]
-    delegates = delegates_of(read_secret(settings.delegates_secret))
-    readers = Readers(delegates, _use_nonce())
+    readers = Readers(
+        lambda: delegates_of(read_secret(settings.delegates_secret)),
+        lambda *query: _use_nonce()(*query),
+    )
     reader = msgspec.convert(event["reader"], Reader)
     share = functools.partial(readers.share, reader=reader)
     return fetch(event["transaction_id"], event.get("continent"), store, keys, share)

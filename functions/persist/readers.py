@@ -76,7 +76,9 @@ class Readers:
 
     Parameters
     ----------
-    delegates : mapping of delegate id to Delegate
+    delegates : callable
+        Gives the delegates by id; called for a signed query only, so that nobody else depends on
+        their registry.
     use_nonce : callable
     now_s : callable, optional
         Unix time in seconds.
@@ -84,7 +86,7 @@ class Readers:
 
     def __init__(
         self,
-        delegates: Mapping[str, Delegate],
+        delegates: Callable[[], Mapping[str, Delegate]],
         use_nonce: UseNonce,
         now_s: Callable[[], float] = time.time,
     ) -> None:
@@ -111,11 +113,17 @@ class Readers:
         request = SignedRequest(
             method="GET", path=query_path(transaction_id), fields=reader.signature_fields
         )
+        delegates = self._delegates()
+
+        def key_of(delegate_id: str) -> VerificationKey | None:
+            delegate = delegates.get(delegate_id)
+            return None if delegate is None else delegate.key
+
         try:
-            signed = verify_request(request, b"", self._key_of, COVERED)
+            signed = verify_request(request, b"", key_of, COVERED)
         except BadSignature as error:
             raise ReadForbidden("bad_query_signature", error.detail) from None
-        if self._delegates[signed.keyid].level != "full":
+        if delegates[signed.keyid].level != "full":
             raise ReadForbidden("not_a_full_node", f"{signed.keyid} is no full node")
         now_s = int(self._now_s())
         ends_s = signed.created_s + QUERY_AGE_S_MAX
@@ -128,10 +136,6 @@ class Readers:
             )
         if not self._use_nonce(signed.keyid, signed.nonce, reader.request_id, now_s):
             raise ReadForbidden("replayed_query", "this signature was used before")
-
-    def _key_of(self, delegate_id: str) -> VerificationKey | None:
-        delegate = self._delegates.get(delegate_id)
-        return None if delegate is None else delegate.key
 
 
 def query_path(transaction_id: str) -> str:

@@ -165,7 +165,6 @@ def handler(
     monkeypatch.setenv("KMS_KEY_ARNS", json.dumps(key_arns))
     known = (float("inf"), {"keys": groups.private_keys})
     monkeypatch.setitem(secrets._cache, "love/sealing", known)
-    monkeypatch.setitem(secrets._cache, "love/delegates", (float("inf"), {"delegates": []}))
     app._settings.cache_clear()
     app._store.cache_clear()
     # The tracer wants the segment that Lambda opens.

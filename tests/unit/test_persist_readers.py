@@ -104,7 +104,7 @@ def query(
 def read(item: Any, reader: Reader, nonces: Nonces, groups: Any, found: Any = None) -> Any:
     tier: Tier = "atlas"
     found = found or record_of(item, item.continent, groups.wrapped_keys, tier, 5)
-    readers = Readers(delegates_of(REGISTRY), nonces.use, lambda: NOW_S)
+    readers = Readers(lambda: delegates_of(REGISTRY), nonces.use, lambda: NOW_S)
     transaction_id = item.envelope.header.transaction_id
     return fetch(
         transaction_id, None, Store(found), groups.private_keys,
@@ -239,7 +239,7 @@ def test_a_record_whose_header_was_changed_decides_nothing(
 
 
 def test_a_refusal_says_why_to_the_caller(item: Any, nonces: Nonces) -> None:
-    readers = Readers(delegates_of(REGISTRY), nonces.use, lambda: NOW_S)
+    readers = Readers(lambda: delegates_of(REGISTRY), nonces.use, lambda: NOW_S)
     with pytest.raises(ReadForbidden, match="node-light is no full node"):
         readers.share(
             item.envelope.header,
