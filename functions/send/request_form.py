@@ -35,7 +35,8 @@ def check_form(event: Mapping[str, Any]) -> None:
     fields = header_lines(event)
     count = sum(len(lines) for lines in fields.values())
     size_bytes = sum(
-        len(name) + sum(len(line.encode()) for line in lines) for name, lines in fields.items()
+        len(name) + sum(len(line.encode("utf-8", "surrogatepass")) for line in lines)
+        for name, lines in fields.items()
     )
     if count > REQUEST_HEADERS_MAX or size_bytes > REQUEST_HEADERS_BYTES_MAX:
         rule = f"are at most {REQUEST_HEADERS_MAX} fields of {REQUEST_HEADERS_BYTES_MAX} bytes"
