@@ -226,6 +226,19 @@ def open_content(record: Record, sealed: bytes, private_keys: Mapping[str, str])
     return content
 
 
+def sealed_record(record: Record, sealed: bytes) -> dict[str, Any]:
+    """What a full node is given of a record: what proves it, and its content as it lies sealed."""
+    return {
+        "place": record.place,
+        "rewards": record.rewards,
+        "votes": record.votes,
+        "algorithm": record.algorithm,
+        "public_key": record.public_key,
+        "signature": record.signature,
+        "sealed": msgspec.json.decode(sealed, type=Sealing),
+    }
+
+
 def _check_as_signed(record: Record, content: dict[str, Any]) -> None:
     header = msgspec.to_builtins(record.header)
     transaction_id = header.pop("transaction_id")
@@ -233,6 +246,17 @@ def _check_as_signed(record: Record, content: dict[str, Any]) -> None:
     recomputed = federation_dag.name_transaction(msgspec.json.encode(document)).transaction_id.hex()
     if not recomputed == transaction_id == record.transaction_id:
         raise RecordDamaged(record.transaction_id, "header and content don't give its id")
+    check_header(record)
+
+
+def check_header(record: Record) -> None:
+    """What can be told of a record without opening its content.
+
+    Raises
+    ------
+    RecordDamaged
+        Its index fields are not its header's, or the header is not what its sender signed.
+    """
     if (record.header.sender, record.header.nonce) != (record.sender, record.nonce):
         raise RecordDamaged(record.transaction_id, "its index fields are not its header's")
     match federation_dag.verify_headers([_signed(record)]).reasons:

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 import httpx
 
 from lovectl.accounts import Account
+from lovectl.queries import Node, sign_query
 
 CONNECT_TIMEOUT_S: Final = 5.0
 READ_TIMEOUT_S: Final = 30.0
@@ -96,6 +97,19 @@ class Client:
                 return None
             raise
 
+    def fetch_as_node(self, account: Account, node: Node, transaction_id: str) -> dict[str, Any]:
+        """A transaction as a full node sees it: receipt, header, votes, and the content sealed.
+
+        Raises
+        ------
+        ApiError
+            403 when the node is no full node; 404 while the transaction is unknown.
+        """
+        path = f"api/transaction/{transaction_id}"
+        signed = sign_query(node, transaction_id)
+        # A signature is good for one request.
+        return self._call("GET", path, account, attempts=1, signed=signed)
+
     def health(self) -> dict[str, Any]:
         """What `GET /api/health` says of each tier."""
         response = self._http.get("api/health")
@@ -107,13 +121,20 @@ class Client:
         return self._http.request(method, path, **options)
 
     def _call(
-        self, method: str, path: str, account: Account, attempts: int = ATTEMPTS_MAX, **options: Any
+        self,
+        method: str,
+        path: str,
+        account: Account,
+        attempts: int = ATTEMPTS_MAX,
+        signed: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> dict[str, Any]:
+        headers = {**account.headers(), **(signed or {})}
         attempt = 1
         while True:
             problem: dict[str, Any]
             try:
-                response = self._http.request(method, path, headers=account.headers(), **options)
+                response = self._http.request(method, path, headers=headers, **options)
             except httpx.TransportError as error:
                 status, problem = 0, {"detail": f"not reached: {error}"}
             else:

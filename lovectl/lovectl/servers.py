@@ -291,6 +291,32 @@ class ToxiproxyServer(Server):
         )
 
 
+class IssuerServer(Server):
+    """The token issuer's key server; `keys_file` holds what it serves, see `lovectl.issuer`."""
+
+    def __init__(self, keys_file: Path, port: int, pki: TransportPki, log: Path) -> None:
+        self.port = port
+        self.keys_file = keys_file
+        super().__init__(
+            "issuer",
+            [
+                sys.executable,
+                "-m",
+                "lovectl.issuer",
+                "--keys",
+                str(keys_file),
+                "--port",
+                str(port),
+                "--certificate",
+                str(pki.server_certificate_file),
+                "--key",
+                str(pki.server_key_file),
+            ],
+            log,
+            partial(accepts_connections, port),
+        )
+
+
 class NodeServer(Server):
     """One delegate, from the package `love_node`.
 

@@ -215,7 +215,7 @@ def test_a_write_whose_answer_was_lost_is_stored_once_when_repeated(
 
 def test_reading_from_a_dead_store_is_unavailable_not_absent(tier: Tier, groups: Any) -> None:
     tier.network.down(tier.proxy)
-    found = fetch("0" * 64, "Europe", tier.store, groups.private_keys)
+    found = fetch("0" * 64, "Europe", tier.store, groups.private_keys, groups.to_a_party)
     assert found["outcome"] == "unavailable"
 
 
@@ -379,4 +379,4 @@ def _edit(server: Any, item: Any, values: dict[str, Any]) -> None:
 
 def _read(tier: Tier, groups: Any, item: Any) -> dict[str, Any]:
     transaction_id = item.envelope.header.transaction_id
-    return fetch(transaction_id, "Europe", tier.store, groups.private_keys)
+    return fetch(transaction_id, "Europe", tier.store, groups.private_keys, groups.to_a_party)

@@ -141,7 +141,7 @@ def test_a_batch_is_stored_and_its_content_is_read_back(
     assert len(persisted.receipts) == 100
     header = items[7].envelope.header
     for likely in ("Europe", None):
-        found = fetch(header.transaction_id, likely, store, groups.private_keys)
+        found = fetch(header.transaction_id, likely, store, groups.private_keys, groups.to_a_party)
         assert found["outcome"] == "found"
         assert found["content"]["note"] == MARKER
         assert found["header"] == msgspec.to_builtins(header)
@@ -149,7 +149,9 @@ def test_a_batch_is_stored_and_its_content_is_read_back(
 
 
 def test_what_was_never_sent_is_absent(store: Any, groups: Any) -> None:
-    assert fetch("0" * 64, "Europe", store, groups.private_keys) == {"outcome": "absent"}
+    assert fetch("0" * 64, "Europe", store, groups.private_keys, groups.to_a_party) == {
+        "outcome": "absent"
+    }
 
 
 def test_a_repeated_batch_gets_the_first_receipts(bench: Bench, groups: Any) -> None:
@@ -178,7 +180,7 @@ def test_another_transaction_of_a_used_nonce_is_rejected_and_recorded(
     receipt = _by_id(persisted)[second.envelope.header.transaction_id]
     assert persisted.outcome == "stored"
     assert (receipt.status, receipt.reason) == ("rejected", "nonce_conflict")
-    found = fetch(receipt.transaction_id, "Europe", store, groups.private_keys)
+    found = fetch(receipt.transaction_id, "Europe", store, groups.private_keys, groups.to_a_party)
     assert found["receipt"] == msgspec.to_builtins(receipt)
     assert found["content"] is None
 
@@ -274,11 +276,15 @@ def test_what_was_acknowledged_survives_a_kill(bench: Bench, store: Any, groups:
     bench.server.start()
     again = bench.connect()
     for receipt in receipts:
-        found = fetch(receipt.transaction_id, "Europe", again, groups.private_keys)
+        found = fetch(
+            receipt.transaction_id, "Europe", again, groups.private_keys, groups.to_a_party
+        )
         deadline_s = time.monotonic() + RESTART_S
         while found["outcome"] == "unavailable" and time.monotonic() < deadline_s:
             time.sleep(0.2)
-            found = fetch(receipt.transaction_id, "Europe", again, groups.private_keys)
+            found = fetch(
+                receipt.transaction_id, "Europe", again, groups.private_keys, groups.to_a_party
+            )
         assert found.get("receipt") == msgspec.to_builtins(receipt), found
 
 
