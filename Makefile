@@ -36,9 +36,27 @@ demo: setup ## start all servers, send 700 transactions, break a store, stop
 	$(RUN) lovectl demo
 
 .PHONY: test
-test: setup ## every test: unit, integration, end to end, simulation; Rust too
+test: setup $(ASL_VALIDATOR) ## every test: unit, integration, end to end, simulation; Rust too
 	cargo test --release --locked --manifest-path layers/rust_core/Cargo.toml -- --show-output
-	$(RUN) pytest -q -m 'not sam'
+	$(RUN) pytest -q -m 'not sam and not pqtls'
+
+# No mount is made in it, so that `make clean` may delete it at any time.
+TRIXIE := $(CACHE)/trixie
+TRIXIE_PACKAGES := openssl,haproxy,python3,python3-msgspec
+
+.PHONY: test-pqtls
+test-pqtls: setup $(TRIXIE)/ready ## post-quantum TLS by Debian trixie's OpenSSL 3.5 (as root, on Debian)
+	LOVE_TRIXIE=$(TRIXIE)/root $(RUN) pytest -q -m pqtls
+
+$(TRIXIE)/ready:
+	if [ "$$(id -u)" != 0 ]; then echo 'make test-pqtls needs root: it makes a chroot' >&2; exit 1; fi
+	command -v debootstrap >/dev/null || { apt-get update -qq && apt-get install -y -qq debootstrap; }
+	rm -rf --one-file-system $(TRIXIE)
+	mkdir -p -m 700 $(TRIXIE)
+	debootstrap --variant=minbase --include=$(TRIXIE_PACKAGES) trixie $(TRIXIE)/root > $(TRIXIE)/log 2>&1 \
+	  || { tail -n 20 $(TRIXIE)/log >&2; exit 1; }
+	rm -rf $(TRIXIE)/root/var/cache/apt $(TRIXIE)/root/var/lib/apt/lists
+	@touch $@
 
 .PHONY: lint
 lint: setup $(ASL_VALIDATOR) $(GITLEAKS) ## style, types, templates, secrets
@@ -48,8 +66,10 @@ lint: setup $(ASL_VALIDATOR) $(GITLEAKS) ## style, types, templates, secrets
 	$(RUN) python -m mypy.stubtest cert_rust federation_dag flag_rust rust_core
 	cargo fmt --check --manifest-path layers/rust_core/Cargo.toml
 	cargo clippy --locked --all-targets --manifest-path layers/rust_core/Cargo.toml -- -D warnings
+	test -z "$$(gofmt -l infrastructure)" || { gofmt -d infrastructure; exit 1; }
+	cd infrastructure/front && go vet ./...
 	AWS_DEFAULT_REGION=us-east-1 $(RUN) sam validate --lint
-	$(RUN) cfn-lint template.yaml
+	$(RUN) cfn-lint template.yaml infrastructure/kms/replicas.yaml
 	$(ASL_VALIDATOR) --json-path statemachine/pipeline.asl.json
 	$(GITLEAKS) git --no-banner --redact . # every commit
 	$(GITLEAKS) git --no-banner --redact --pre-commit . # and what is not committed yet

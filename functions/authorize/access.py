@@ -1,15 +1,20 @@
 """The decision: token first, then certificate, then that both name the same account."""
 
+import json
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from authorize.certificate import check_certificate, read_header
-from authorize.errors import Forbidden
+from authorize.errors import Forbidden, Unauthenticated
+from authorize.issuer_keys import Patience
+from authorize.key_source import key_source
 from authorize.token import TokenRules, check_token
+
+PATIENCE: Final = Patience()
 
 
 class Trusted(msgspec.Struct, frozen=True):
@@ -20,13 +25,42 @@ class Trusted(msgspec.Struct, frozen=True):
     rules: TokenRules
 
     @classmethod
-    def of_secret(cls, secret: Mapping[str, Any], leeway_s: int) -> "Trusted":
+    def of_secret(
+        cls, secret: Mapping[str, Any], leeway_s: int, patience: Patience = PATIENCE
+    ) -> "Trusted":
         """Read the secret `love/trust`."""
+        given = secret.get("jwks")
+        keys = key_source(
+            secret.get("jwks_url"),
+            secret.get("jwks_ca_pem"),
+            json.dumps(given) if given is not None else None,
+            patience,
+        )
+        revoked = frozenset(secret.get("revoked_tokens", ()))
         return cls(
             ca_certificate=b64decode(secret["ca_certificate"]),
             crl=b64decode(secret["crl"]) if secret.get("crl") else None,
-            rules=TokenRules(secret["issuer"], secret["audience"], secret["jwks"], leeway_s),
+            rules=TokenRules(secret["issuer"], secret["audience"], keys, leeway_s, revoked),
         )
+
+
+def proof_headers(event: Mapping[str, Any]) -> dict[str, str]:
+    """The header fields of an authorizer's event by lower-case name.
+
+    Raises
+    ------
+    Unauthenticated
+        `Authorization` or `Client-Cert` is there twice: one of them was not set by who should.
+    """
+    lines: dict[str, list[str]] = {}
+    several = event.get("multiValueHeaders")
+    single = {name: [value] for name, value in (event.get("headers") or {}).items()}
+    for name, values in (several or single).items():
+        lines.setdefault(name.lower(), []).extend(values)
+    for name in ("authorization", "client-cert"):
+        if len(lines.get(name, ())) > 1:
+            raise Unauthenticated("header_twice", f"{name} is there twice")
+    return {name: values[-1] for name, values in lines.items()}
 
 
 def admit(headers: Mapping[str, str], trusted: Trusted, now_s: int | None = None) -> dict[str, str]:
@@ -39,7 +73,7 @@ def admit(headers: Mapping[str, str], trusted: Trusted, now_s: int | None = None
 
     Raises
     ------
-    Unauthenticated, Forbidden
+    Unauthenticated, Forbidden, KeysUnavailable
     """
     by_name = {name.lower(): value for name, value in headers.items()}
     der = read_header(by_name.get("client-cert"))

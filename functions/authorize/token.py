@@ -2,28 +2,41 @@
 
 import hashlib
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
 from typing import Any, Final
 
 import jwt
 import msgspec
 
 from authorize.errors import Unauthenticated
+from authorize.issuer_keys import IssuerKey, KeySource
 
-#: The only signatures that are looked at; `none` and the HMACs never are.
-ALGORITHMS: Final = ("EdDSA",)
 REQUIRED_CLAIMS: Final = ("iss", "aud", "sub", "client_id", "iat", "exp", "jti", "cnf")
 TOKEN_TYPES: Final = ("at+jwt", "application/at+jwt")
 TOKEN_CHARACTERS_MAX: Final = 4096
+#: A stolen token is of use to its thief for so long at most, however it was made.
+TOKEN_LIFETIME_S_MAX: Final = 3600
+
+#: PyJWT's errors to reason codes; the first that fits counts.
+_REASONS: Final[tuple[tuple[type[jwt.InvalidTokenError], str], ...]] = (
+    (jwt.ExpiredSignatureError, "token_expired"),
+    (jwt.ImmatureSignatureError, "token_not_yet_valid"),
+    (jwt.InvalidIssuerError, "token_issuer"),
+    (jwt.InvalidAudienceError, "token_audience"),
+    (jwt.MissingRequiredClaimError, "token_claim_missing"),
+    (jwt.InvalidAlgorithmError, "token_algorithm"),
+    (jwt.InvalidSignatureError, "token_signature"),
+    (jwt.InvalidTokenError, "token_invalid"),
+)
 
 
 class TokenRules(msgspec.Struct, frozen=True):
-    """What a token must say; `keys` is the issuer's JWKS (RFC 7517)."""
+    """What a token must say, and whose keys sign it; `revoked` are `jti`s that count no more."""
 
     issuer: str
     audience: str
-    keys: Mapping[str, Any]
+    keys: KeySource
     leeway_s: int
+    revoked: frozenset[str] = frozenset()
 
 
 def check_token(authorization: str | None, certificate: bytes, rules: TokenRules) -> dict[str, Any]:
@@ -32,34 +45,40 @@ def check_token(authorization: str | None, certificate: bytes, rules: TokenRules
     Raises
     ------
     Unauthenticated
-        Missing, malformed, foreign, expired, or bound to another certificate.
+        Missing, malformed, foreign, expired, too long-lived, revoked, or bound to another
+        certificate.
+    KeysUnavailable
+        Nobody knows by which keys to tell.
     """
     token = _bearer(authorization)
-    try:
-        header = jwt.get_unverified_header(token)
-    except jwt.InvalidTokenError as error:
-        raise Unauthenticated("token_malformed", str(error)) from None
-    if str(header.get("typ", "")).lower() not in TOKEN_TYPES:
-        raise Unauthenticated("token_type", "typ is not at+jwt (RFC 9068)")
+    key = _key(token, rules.keys)
     try:
         claims: dict[str, Any] = jwt.decode(
             token,
-            _key(header.get("kid"), rules.keys),
-            algorithms=list(ALGORITHMS),
+            key.key,
+            algorithms=[key.algorithm],
             audience=rules.audience,
             issuer=rules.issuer,
             leeway=rules.leeway_s,
             options={"require": list(REQUIRED_CLAIMS)},
         )
-    except jwt.ExpiredSignatureError as error:
-        raise Unauthenticated("token_expired", str(error)) from None
     except jwt.InvalidTokenError as error:
-        raise Unauthenticated("token_invalid", str(error)) from None
+        reason = next(code for kind, code in _REASONS if isinstance(error, kind))
+        raise Unauthenticated(reason, str(error)) from None
+    subject = str(claims["sub"])
+    if not all(type(claims[name]) is int for name in ("iat", "exp")):
+        raise Unauthenticated("token_invalid", "iat and exp are integers", subject)
+    if claims["exp"] - claims["iat"] > TOKEN_LIFETIME_S_MAX:
+        raise Unauthenticated(
+            "token_lifetime", f"lives longer than {TOKEN_LIFETIME_S_MAX} s", subject
+        )
+    if claims["jti"] in rules.revoked:
+        raise Unauthenticated("token_revoked", "its jti is revoked", subject)
     confirmation = claims["cnf"]
     bound_to = confirmation.get("x5t#S256") if isinstance(confirmation, dict) else None
     if bound_to != thumbprint(certificate):
         raise Unauthenticated(
-            "token_bound_elsewhere", "cnf.x5t#S256 names another certificate", str(claims["sub"])
+            "token_bound_elsewhere", "cnf.x5t#S256 names another certificate", subject
         )
     return claims
 
@@ -80,8 +99,18 @@ def _bearer(authorization: str | None) -> str:
     return token.strip()
 
 
-def _key(key_id: object, keys: Mapping[str, Any]) -> Any:
-    for candidate in keys["keys"]:
-        if candidate.get("kid") == key_id:
-            return jwt.PyJWK(candidate, algorithm=ALGORITHMS[0]).key
-    raise Unauthenticated("token_key_unknown", "kid names no key of the issuer")
+def _key(token: str, keys: KeySource) -> IssuerKey:
+    """The key that the token's header names; it must name that key's own algorithm too."""
+    try:
+        header = jwt.get_unverified_header(token)
+    except (jwt.InvalidTokenError, RecursionError) as error:
+        raise Unauthenticated("token_malformed", str(error)) from None
+    if str(header.get("typ", "")).lower() not in TOKEN_TYPES:
+        raise Unauthenticated("token_type", "typ is not at+jwt (RFC 9068)")
+    key_id = header.get("kid")
+    key = keys.find(key_id) if isinstance(key_id, str) else None
+    if key is None:
+        raise Unauthenticated("token_key_unknown", "kid names no key of the issuer")
+    if header.get("alg") != key.algorithm:
+        raise Unauthenticated("token_algorithm", f"alg is not the key's own, {key.algorithm}")
+    return key

@@ -1,7 +1,6 @@
 """The handler of `persist`: one function for each tier, the same code, chosen by `TIER`."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,16 +10,19 @@ from federation.batch import Group, Tier
 from federation.secrets import read_secret
 from federation.settings import load_settings
 from federation.telemetry import stage_handler, stage_logger
+from persist.readers import Reader, Readers, UseNonce, delegates_of
 from persist.tier import RECORD_DAMAGED, TierStore, TierUnavailable, fetch, store_group
 
 _log = stage_logger("persist")
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Which tier this function writes to, and where the sealing keys are."""
+    """Which tier this function writes to; where sealing keys, delegates and nonces are."""
 
     tier: Tier
     sealing_secret: str
+    delegates_secret: str
+    requests_table: str
 
 
 @stage_handler("persist")
@@ -34,10 +36,7 @@ def handler(event: dict[str, Any], context: Any) -> Any:
                 _log.warning("not stored here", extra={"why": persisted.reason})
             return msgspec.to_builtins(persisted)
         case "fetch":
-            keys = read_secret(settings.sealing_secret)["keys"]
-            answer = fetch(
-                event["transaction_id"], event.get("continent"), store, keys, _opening(event)
-            )
+            answer = _fetch(settings, store, event)
             if answer.get("reason") == RECORD_DAMAGED:
                 _log.error("damaged record", extra={"transaction_id": event["transaction_id"]})
             return answer
@@ -47,15 +46,25 @@ def handler(event: dict[str, Any], context: Any) -> Any:
             raise ValueError(f"persist knows no action {action!r}")
 
 
-def _opening(event: dict[str, Any]) -> Callable[[str], object]:
-    """Writes down that a sealing key opens this request's transaction, and for whom."""
-    return lambda key_id: record_key_use(
-        source="persist",
-        key=f"sealing/{key_id}",
-        purpose=f"open content of {event['transaction_id']}",
-        subject=event.get("reader") or "unknown",
-        request_id=event.get("request_id") or "",
+def _fetch(settings: Settings, store: TierStore, event: dict[str, Any]) -> dict[str, Any]:
+    keys = read_secret(settings.sealing_secret)["keys"]
+    readers = Readers(
+        lambda: delegates_of(read_secret(settings.delegates_secret)),
+        lambda *query: _use_nonce()(*query),
     )
+    transaction_id, reader = event["transaction_id"], msgspec.convert(event["reader"], Reader)
+
+    def opening(key_id: str) -> None:
+        record_key_use(
+            source="persist",
+            key=f"sealing/{key_id}",
+            purpose=f"open content of {transaction_id}",
+            subject=reader.account_id,
+            request_id=reader.request_id,
+        )
+
+    share = functools.partial(readers.share, reader=reader)
+    return fetch(transaction_id, event.get("continent"), store, keys, share, opening)
 
 
 def _health(tier: Tier, store: TierStore) -> dict[str, Any]:
@@ -69,6 +78,13 @@ def _health(tier: Tier, store: TierStore) -> dict[str, Any]:
 @functools.cache
 def _settings() -> Settings:
     return load_settings(Settings)
+
+
+@functools.cache
+def _use_nonce() -> UseNonce:
+    from persist.nonces import connect_nonces
+
+    return connect_nonces(_settings().requests_table).use
 
 
 @functools.cache

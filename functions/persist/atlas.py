@@ -4,6 +4,7 @@ import asyncio
 import os
 import tempfile
 import threading
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
@@ -16,19 +17,19 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from federation.regions import CONTINENTS
+from federation.regions import CLUSTERS, CONTINENTS, NEAREST, Continent
 from federation.route_providers import RoutesUnavailable
 from federation.routing import Route, Router, start_router
 from federation.settings import both, load_settings
 from persist.breaker import Breaker
-from persist.field_encryption import FieldKeys, aws_credentials
+from persist.customer_keys import CustomerKeys
+from persist.encryption_schema import DATABASE, TRANSACTIONS
+from persist.field_encryption import CsfleMode, FieldKeys, aws_credentials, data_key_name
 from persist.login import Handshake, note_failure
 from persist.motor_db_handler import Document, MotorDBHandler
 from persist.record import Record, Rejection
 from persist.tier import Inserted, TierUnavailable
 
-DATABASE: Final = "love_currency_db"
-TRANSACTIONS: Final = "transactions"
 REJECTIONS: Final = "rejections"
 PAIRS: Final = {
     "votes": ("delegate_id", "signature"),
@@ -40,12 +41,25 @@ DUPLICATE_KEY: Final = 11000
 KNOCK_TIMEOUT_S: Final = 0.1
 
 Result = TypeVar("Result")
+#: The continent whose cluster is used, and the home continent whose keys are.
+_Way = tuple[str, str]
 
 
 class AtlasSettings(msgspec.Struct, frozen=True):
-    """Where the KMS keys are, and how long clusters are waited for; where those are: `Router`."""
+    """Where the KMS keys are, and how long clusters are waited for; where those are: `Router`.
+
+    Attributes
+    ----------
+    allow_cross_region : bool
+        Write to the nearest other continent's cluster while the home's can't be reached. By default
+        a record leaves its continent's clusters only for tiers 2 and 3.
+    """
 
     kms_key_arns: str
+    kms_keys_parameter: str = ""
+    allow_cross_region: bool = False
+    csfle_mode: CsfleMode = "explicit"
+    crypt_shared_path: str = ""
     persist_timeout_ms: int = 120
     cold_timeout_ms: int = 3_000
     read_timeout_ms: int = 1_000
@@ -59,9 +73,11 @@ class AtlasTier:
         self._router = router
         self._rereading: asyncio.Future[Any] | None = None
         self._directory = directory
-        self._kms_key_arns: dict[str, str] = msgspec.json.decode(settings.kms_key_arns)
-        self._handlers: dict[str, _Connected] = {}
-        self._connecting = {one.value: asyncio.Lock() for one in CONTINENTS}
+        self._keys = CustomerKeys(
+            msgspec.json.decode(settings.kms_key_arns), settings.kms_keys_parameter
+        )
+        self._handlers: dict[_Way, _Connected] = {}
+        self._connecting: defaultdict[_Way, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._breakers = {one.value: Breaker() for one in CONTINENTS}
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="atlas", daemon=True).start()
@@ -87,33 +103,41 @@ class AtlasTier:
         self._run(self._ping())
 
     async def _insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
-        documents = [_document(record, sealed) for record, sealed in records]
-
-        async def write(handler: MotorDBHandler) -> Inserted:
-            stored = {record.transaction_id: record for record, _ in records}
+        async def write(handler: MotorDBHandler, cluster: str | None) -> Inserted:
+            here = [msgspec.structs.replace(record, cluster=cluster) for record, _ in records]
+            documents = [
+                _document(record, sealed) for record, (_, sealed) in zip(here, records, strict=True)
+            ]
+            stored = {record.transaction_id: record for record in here}
             try:
                 await handler.insert_many(TRANSACTIONS, documents)
             except BulkWriteError as error:
-                doubtful = [records[n][0] for n in _duplicates(error)]
+                doubtful = [here[n] for n in _duplicates(error)]
                 for record in doubtful:
                     del stored[record.transaction_id]
                 ids = [record.transaction_id for record in doubtful]
                 found = await handler.find(TRANSACTIONS, {"_id": {"$in": ids}}, {"content": 0})
-                stored.update({one["_id"]: _record(one) for one in found})
+                stored.update({one["_id"]: record_in(one) for one in found})
                 missing = [one for one in doubtful if one.transaction_id not in stored]
                 return Inserted(stored, await _conflicts(handler, missing))
             return Inserted(stored, frozenset())
 
-        return await self._guarded(continent, write)
+        return await self._at_home_or_nearest(continent, write)
 
     async def _reject(
         self, continent: str, rejections: Sequence[Rejection]
     ) -> Mapping[str, Record | Rejection]:
-        async def write(handler: MotorDBHandler) -> Mapping[str, Record | Rejection]:
+        async def write(
+            handler: MotorDBHandler, cluster: str | None
+        ) -> Mapping[str, Record | Rejection]:
             query = {"_id": {"$in": [one.transaction_id for one in rejections]}}
             stored = await handler.find(TRANSACTIONS, query, {"content": 0})
-            kept: dict[str, Record | Rejection] = {one["_id"]: _record(one) for one in stored}
-            new = [one for one in rejections if one.transaction_id not in kept]
+            kept: dict[str, Record | Rejection] = {one["_id"]: record_in(one) for one in stored}
+            new = [
+                msgspec.structs.replace(one, cluster=cluster)
+                for one in rejections
+                if one.transaction_id not in kept
+            ]
             if not new:
                 return kept
             kept.update({one.transaction_id: one for one in new})
@@ -126,7 +150,29 @@ class AtlasTier:
                 kept.update({one["_id"]: msgspec.convert(one, Rejection) for one in first})
             return kept
 
-        return await self._guarded(continent, write)
+        return await self._at_home_or_nearest(continent, write)
+
+    async def _at_home_or_nearest(
+        self,
+        home: str,
+        write: Callable[[MotorDBHandler, str | None], Awaitable[Result]],
+    ) -> Result:
+        """Write to the home cluster, else, if that is allowed, to the nearest other one.
+
+        `write` is told the cluster's name if that isn't the home's.
+        """
+        try:
+            return await self._guarded((home, home), lambda handler: write(handler, None))
+        except TierUnavailable as error:
+            if not self._settings.allow_cross_region:
+                raise
+            nearest = NEAREST[Continent(home)]
+            try:
+                return await self._guarded(
+                    (nearest.value, home), lambda handler: write(handler, CLUSTERS[nearest])
+                )
+            except TierUnavailable as other:
+                raise TierUnavailable(f"{error.detail}; {other.detail}") from other
 
     async def _fetch(
         self, transaction_id: str, likely: str | None
@@ -155,30 +201,31 @@ class AtlasTier:
         async def look(handler: MotorDBHandler) -> tuple[Record, bytes] | Rejection | None:
             found = await handler.find_one(TRANSACTIONS, {"_id": transaction_id})
             if found is not None:
-                return _record(found), bytes(found["content"])
+                return record_in(found), bytes(found["content"])
             rejection = await handler.find_one(REJECTIONS, {"_id": transaction_id})
             return None if rejection is None else msgspec.convert(rejection, Rejection)
 
-        return await self._guarded(continent, look, self._settings.read_timeout_ms)
+        return await self._guarded((continent, continent), look, self._settings.read_timeout_ms)
 
     async def _ping(self) -> None:
         async def ping(handler: MotorDBHandler) -> None:
             await handler.ping()
 
-        await asyncio.gather(*(self._guarded(one.value, ping) for one in CONTINENTS))
+        await asyncio.gather(*(self._guarded((one.value, one.value), ping) for one in CONTINENTS))
 
     async def _guarded(
         self,
-        continent: str,
+        way: _Way,
         work: Callable[[MotorDBHandler], Awaitable[Result]],
         timeout_ms: int | None = None,
     ) -> Result:
-        """Do `work` with the continent's handler, within the time limits, behind its breaker."""
+        """Do `work` with a cluster's handler, within the time limits, behind its breaker."""
+        continent = way[0]
         breaker = self._breakers[continent]
         if not breaker.allows():
             raise TierUnavailable(f"Atlas {continent}: resting after failures")
         try:
-            handler = await self._handler(continent)
+            handler = await self._handler(way)
             with pymongo.timeout((timeout_ms or self._settings.persist_timeout_ms) / 1000):
                 try:
                     answer = await work(handler)
@@ -207,32 +254,32 @@ class AtlasTier:
             for host, port in parse_uri(route.uri)["nodelist"]
         ]
 
-    async def _handler(self, continent: str) -> MotorDBHandler:
+    async def _handler(self, way: _Way) -> MotorDBHandler:
         credentials = aws_credentials()
-        known = self._connected(continent, credentials)
+        known = self._connected(way, credentials)
         if known is not None:
             self._reread_routes()
             return known
-        async with self._connecting[continent]:
-            known = self._connected(continent, credentials)
+        async with self._connecting[way]:
+            known = self._connected(way, credentials)
             if known is not None:
                 return known
             # A provider that is slow must not hold up the other continents.
-            route = await asyncio.to_thread(self._router.route, continent)
-            fresh = await self._connect(continent, route, credentials)
-            self._handlers[continent] = _Connected(route, credentials, fresh)
+            route = await asyncio.to_thread(self._router.route, way[0])
+            fresh = await self._connect(way[1], route, credentials)
+            self._handlers[way] = _Connected(route, credentials, fresh)
             return fresh
 
-    def _connected(self, continent: str, credentials: dict[str, str]) -> MotorDBHandler | None:
+    def _connected(self, way: _Way, credentials: dict[str, str]) -> MotorDBHandler | None:
         """The handler, unless credentials or route are others than those it was made with.
 
         Lambda's credentials change every few hours; CSFLE keeps those it was made with.
         """
-        known = self._handlers.get(continent)
+        known = self._handlers.get(way)
         if known is None or known.credentials != credentials:
             return None
         # A provider that says nothing of this continent any more takes no working store away.
-        if self._router.known_route(continent) not in (None, known.route):
+        if self._router.known_route(way[0]) not in (None, known.route):
             return None
         return known.handler
 
@@ -243,10 +290,19 @@ class AtlasTier:
             self._rereading = self._loop.run_in_executor(None, self._router.refresh)
 
     async def _connect(
-        self, continent: str, route: Route, credentials: dict[str, str]
+        self, home: str, route: Route, credentials: dict[str, str]
     ) -> MotorDBHandler:
         await _knock(route.uri)
-        keys = FieldKeys(f"content-{continent}", self._kms_key_arns[continent], credentials)
+        # Wherever a record lies, its data key is one of its home's, under the home's KMS key. It is
+        # kept in the same cluster, so that no record needs two clusters to be read.
+        key_arns = await asyncio.to_thread(self._keys.of, home)
+        keys = FieldKeys(
+            data_key_name(home),
+            key_arns[0],
+            credentials,
+            self._settings.csfle_mode,
+            self._settings.crypt_shared_path,
+        )
         cold_ms = self._settings.cold_timeout_ms
         with pymongo.timeout(cold_ms / 1000):
             handler = await MotorDBHandler.new(
@@ -284,6 +340,8 @@ class AtlasTier:
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
         limit_s = (self._settings.cold_timeout_ms + self._settings.persist_timeout_ms) / 1000
+        if self._settings.allow_cross_region:
+            limit_s *= 2
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(limit_s + 0.5)
@@ -344,7 +402,8 @@ def _document(record: Record, sealed: bytes) -> Document:
     return {"_id": record.transaction_id, **fields, "content": sealed}
 
 
-def _record(document: Mapping[str, Any]) -> Record:
+def record_in(document: Mapping[str, Any]) -> Record:
+    """The record of a document of `transactions`, without its content."""
     fields = dict(document)
     for name, members in PAIRS.items():
         fields[name] = [[pair[member] for member in members] for pair in fields[name]]

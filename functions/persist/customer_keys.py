@@ -52,19 +52,16 @@ class CustomerKeys:
         self._tried_s = float("-inf")
         self._pause_s = CUSTOMER_KEYS_TTL_S
         self._reading = threading.Lock()
-
-    @property
-    def continents(self) -> tuple[str, ...]:
-        """The continents that have keys."""
-        return tuple(self._fixed)
+        self._beside = threading.Thread()
 
     def of(self, continent: str) -> tuple[str, ...]:
         """The continent's key ARNs; none of them twice, nor two Regions of one multi-Region key."""
-        if self._tried_s == float("-inf"):
-            self._read()
-        elif self._untried_for(self._pause_s):
-            self._tried_s = self._clock()
-            threading.Thread(target=self._read, name="customer-keys", daemon=True).start()
+        tried_s = self._tried_s
+        if tried_s == float("-inf"):
+            self._read(tried_s)
+        elif self._untried_for(self._pause_s) and not self._beside.is_alive():
+            self._beside = threading.Thread(target=self._read, args=(tried_s,), daemon=True)
+            self._beside.start()
         return self._known(continent)
 
     def renewed(self, continent: str, known: Sequence[str]) -> tuple[str, ...] | None:
@@ -74,8 +71,9 @@ class CustomerKeys:
         rotation before this one. The parameter is read only after a rest, so that damaged records
         cost no storm of reads.
         """
+        tried_s = self._tried_s
         if self._untried_for(CUSTOMER_KEYS_REST_S):
-            self._read()
+            self._read(tried_s)
         found = self._known(continent)
         return None if found == tuple(known) else found
 
@@ -88,26 +86,29 @@ class CustomerKeys:
             by_key.setdefault(key_identity(arn), arn)
         return tuple(by_key.values())
 
-    def _read(self) -> None:
+    def _read(self, tried_s: float) -> None:
+        """Read, unless another thread did since the last try, which was at `tried_s`."""
         if not self._parameter:
             return
         with self._reading:
-            self._tried_s = self._clock()
+            if self._tried_s != tried_s:
+                return
             try:
                 answer = settings_client("ssm").get_parameter(Name=self._parameter)
                 self._rotated = msgspec.json.decode(
                     answer["Parameter"]["Value"], type=dict[str, list[str]]
                 )
+                self._pause_s = CUSTOMER_KEYS_TTL_S
             except ClientError as error:
                 code = error.response["Error"]["Code"]
-                if code != _NOT_THERE:
+                if code == _NOT_THERE:
+                    self._rotated, self._pause_s = {}, CUSTOMER_KEYS_TTL_S
+                else:
                     self._failed(code)
-                    return
-                self._rotated = {}
-            except (BotoCoreError, msgspec.DecodeError) as error:
+            except (BotoCoreError, msgspec.MsgspecError) as error:
                 self._failed(type(error).__name__)
-                return
-            self._pause_s = CUSTOMER_KEYS_TTL_S
+            finally:
+                self._tried_s = self._clock()
 
     def _failed(self, why: str) -> None:
         self._pause_s = CUSTOMER_KEYS_REST_S

@@ -2,19 +2,19 @@
 
 The name is from the time of Motor, which reached its end of life in May 2026; underneath is
 PyMongo's AsyncMongoClient. Encryption is MongoDB's Client-Side Field Level Encryption: explicit on
-writing, automatic on reading.
+writing (or automatic, where MongoDB's library for it is there), automatic on reading. `SyncDBHandler`
+is the same for programs without an event loop; each reads what the other wrote.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from pymongo import AsyncMongoClient, WriteConcern
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.read_concern import ReadConcern
 
-from persist.field_encryption import FieldEncryption, FieldKeys
-
-ENCRYPTED_FIELD: Final = "content"
+from persist.encryption_schema import ENCRYPTED_FIELD
+from persist.field_encryption import FieldEncryption, FieldKeys, encrypts, searchable
 
 Document = dict[str, Any]
 
@@ -71,7 +71,9 @@ class MotorDBHandler:
             else:
                 encryption = await FieldEncryption.new(plain, keys)
                 client = AsyncMongoClient(
-                    uri, auto_encryption_opts=encryption.decryption_options(), **options
+                    uri,
+                    auto_encryption_opts=keys.client_options(encryption.key_id, database),
+                    **options,
                 )
         except BaseException:
             await plain.close()
@@ -99,7 +101,7 @@ class MotorDBHandler:
         self, collection: str, query: Mapping[str, Any], projection: Sequence[str] | None = None
     ) -> Document | None:
         """The first match, decrypted."""
-        return await self._database[collection].find_one(query, projection)
+        return await self._database[collection].find_one(searchable(query), projection)
 
     async def find(
         self,
@@ -109,7 +111,7 @@ class MotorDBHandler:
         limit: int = 0,
     ) -> list[Document]:
         """All matches, decrypted."""
-        cursor = self._database[collection].find(query, projection).limit(limit)
+        cursor = self._database[collection].find(searchable(query), projection).limit(limit)
         return await cursor.to_list()
 
     async def update_one(
@@ -117,16 +119,24 @@ class MotorDBHandler:
     ) -> int:
         """Set `values` on the first match; gives how many were changed."""
         encrypted = await self._encrypted(values)
-        result = await self._database[collection].update_one(query, {"$set": encrypted})
+        result = await self._database[collection].update_one(searchable(query), {"$set": encrypted})
+        return result.modified_count
+
+    async def replace_one(
+        self, collection: str, query: Mapping[str, Any], document: Mapping[str, Any]
+    ) -> int:
+        """Put `document` in the place of the first match; gives how many were replaced."""
+        encrypted = await self._encrypted(document)
+        result = await self._database[collection].replace_one(searchable(query), encrypted)
         return result.modified_count
 
     async def delete_one(self, collection: str, query: Mapping[str, Any]) -> int:
         """Delete the first match; gives how many were deleted."""
-        return (await self._database[collection].delete_one(query)).deleted_count
+        return (await self._database[collection].delete_one(searchable(query))).deleted_count
 
     async def count(self, collection: str, query: Mapping[str, Any]) -> int:
         """How many match."""
-        return await self._database[collection].count_documents(query)
+        return await self._database[collection].count_documents(searchable(query))
 
     async def create_unique_index(self, collection: str, *fields: str) -> None:
         """Make sure that no two documents share these fields."""
@@ -144,7 +154,7 @@ class MotorDBHandler:
         await self._vault_client.close()
 
     async def _encrypted(self, document: Mapping[str, Any]) -> Document:
-        if self._encryption is None or ENCRYPTED_FIELD not in document:
+        if self._encryption is None or not encrypts(self._encryption.keys, document):
             return dict(document)
         ciphertext = await self._encryption.encrypt(document[ENCRYPTED_FIELD])
         return {**document, ENCRYPTED_FIELD: ciphertext}

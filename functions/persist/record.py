@@ -39,6 +39,7 @@ class Record(msgspec.Struct, frozen=True):
     """A stored transaction; readable by itself, whatever else is lost.
 
     `content` is kept beside it: the sealed content with its wrapped key, encrypted by the tier.
+    `cluster` is the Atlas cluster that it lies in, if that isn't its continent's own.
     """
 
     transaction_id: str
@@ -63,6 +64,7 @@ class Record(msgspec.Struct, frozen=True):
     flags: int
     tier: Tier
     stored_at_ms: int
+    cluster: str | None = None
 
     def receipt(self) -> Receipt:
         """The proof that it is stored."""
@@ -75,6 +77,7 @@ class Record(msgspec.Struct, frozen=True):
             shard=self.shard,
             final=self.final,
             stored_at_ms=self.stored_at_ms,
+            cluster=self.cluster,
         )
 
 
@@ -88,6 +91,7 @@ class Rejection(msgspec.Struct, frozen=True):
     shard: int | None
     tier: Tier
     stored_at_ms: int
+    cluster: str | None = None
 
     def receipt(self) -> Receipt:
         """The proof that the rejection is recorded."""
@@ -100,6 +104,7 @@ class Rejection(msgspec.Struct, frozen=True):
             shard=self.shard,
             final=False,
             stored_at_ms=self.stored_at_ms,
+            cluster=self.cluster,
         )
 
 
@@ -221,6 +226,19 @@ def open_content(record: Record, sealed: bytes, private_keys: Mapping[str, str])
     return content
 
 
+def sealed_record(record: Record, sealed: bytes) -> dict[str, Any]:
+    """What a full node is given of a record: what proves it, and its content as it lies sealed."""
+    return {
+        "place": record.place,
+        "rewards": record.rewards,
+        "votes": record.votes,
+        "algorithm": record.algorithm,
+        "public_key": record.public_key,
+        "signature": record.signature,
+        "sealed": msgspec.json.decode(sealed, type=Sealing),
+    }
+
+
 def _check_as_signed(record: Record, content: dict[str, Any]) -> None:
     header = msgspec.to_builtins(record.header)
     transaction_id = header.pop("transaction_id")
@@ -228,6 +246,17 @@ def _check_as_signed(record: Record, content: dict[str, Any]) -> None:
     recomputed = federation_dag.name_transaction(msgspec.json.encode(document)).transaction_id.hex()
     if not recomputed == transaction_id == record.transaction_id:
         raise RecordDamaged(record.transaction_id, "header and content don't give its id")
+    check_header(record)
+
+
+def check_header(record: Record) -> None:
+    """What can be told of a record without opening its content.
+
+    Raises
+    ------
+    RecordDamaged
+        Its index fields are not its header's, or the header is not what its sender signed.
+    """
     if (record.header.sender, record.header.nonce) != (record.sender, record.nonce):
         raise RecordDamaged(record.transaction_id, "its index fields are not its header's")
     match federation_dag.verify_headers([_signed(record)]).reasons:

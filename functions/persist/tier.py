@@ -8,15 +8,19 @@ import msgspec
 
 from federation.batch import Group, Item, Persisted, Receipt, Tier
 from federation.errors import FederationError
+from federation.transaction import Header
+from persist.readers import NoncesUnavailable, ReadForbidden, Share
 from persist.record import (
     Inconsistent,
     Record,
     RecordDamaged,
     Rejection,
     Sealing,
+    check_header,
     open_content,
     record_of,
     rejection_of,
+    sealed_record,
     unsigned,
 )
 
@@ -141,22 +145,28 @@ def fetch(
     continent: str | None,
     store: TierStore,
     private_keys: Mapping[str, str],
+    share: Callable[[Header], Share],
     opening: Callable[[str], object] = lambda key_id: None,
 ) -> dict[str, Any]:
-    """A transaction with its opened content, for the API's read path.
+    """A transaction for the API's read path: as much of it as the reader may see.
 
     A damaged record is `unavailable` with reason `record_damaged`: another tier may have it whole.
 
     Parameters
     ----------
+    share : callable
+        Decides by the header: `content` opens it, `sealed` gives the record as it lies there; what
+        it raises is answered as `forbidden`, or as `unavailable` if it can't decide now.
     opening : callable
         Told the id of the sealing key before that key opens the content.
     """
     try:
         found = store.fetch(transaction_id, continent)
-        return _found(found, transaction_id, private_keys, opening)
-    except TierUnavailable as error:
+        return _found(found, transaction_id, private_keys, share, opening)
+    except (TierUnavailable, NoncesUnavailable) as error:
         return {"outcome": "unavailable", "reason": error.detail}
+    except ReadForbidden as error:
+        return {"outcome": "forbidden", "reason": error.reason, "detail": error.detail}
     except (RecordDamaged, msgspec.ValidationError, msgspec.DecodeError):
         return {"outcome": "unavailable", "reason": RECORD_DAMAGED}
 
@@ -165,22 +175,28 @@ def _found(
     found: tuple[Record, bytes] | Rejection | None,
     transaction_id: str,
     private_keys: Mapping[str, str],
+    share: Callable[[Header], Share],
     opening: Callable[[str], object],
 ) -> dict[str, Any]:
     if found is None:
         return {"outcome": "absent"}
+    record = found if isinstance(found, Rejection) else found[0]
+    if not record.transaction_id == record.header.transaction_id == transaction_id:
+        raise RecordDamaged(transaction_id, "another record lies in its place")
+    if isinstance(record, Record):
+        # A changed header must not decide who may read.
+        check_header(record)
+    shared = share(record.header)
     answer: dict[str, Any] = {"outcome": "found"}
     if isinstance(found, Rejection):
-        shown: dict[str, Any] = {"place": None, "rewards": [], "content": None}
-        record: Record | Rejection = found
+        answer.update(place=None, rewards=[], content=None)
+    elif shared == "content":
+        opening(msgspec.json.decode(found[1], type=Sealing).private_key_id)
+        content = open_content(found[0], found[1], private_keys)
+        answer.update(place=found[0].place, rewards=found[0].rewards, content=content)
     else:
-        record, sealed = found
-        if record.transaction_id != transaction_id:
-            raise RecordDamaged(transaction_id, "another record lies in its place")
-        opening(msgspec.json.decode(sealed, type=Sealing).private_key_id)
-        content = open_content(record, sealed, private_keys)
-        shown = {"place": record.place, "rewards": record.rewards, "content": content}
-    answer.update(receipt=record.receipt(), header=record.header, **shown)
+        answer.update(sealed_record(found[0], found[1]))
+    answer.update(receipt=record.receipt(), header=record.header)
     built: dict[str, Any] = msgspec.to_builtins(answer)
     return built
 

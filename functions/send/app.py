@@ -2,19 +2,24 @@
 
 import functools
 import json
+import os
 import time
 from base64 import b64decode
 from binascii import Error as Base64Error
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import boto3
 import msgspec
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.exceptions import NotFoundError
+from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
 from botocore.config import Config
 
 import cert_rust
 from federation.audit import record_refusal, source_address
+from federation.aws_clients import dynamodb_client
 from federation.limits import (
     CONTENT_KEY_LIFETIME_S,
     CONTENT_KEY_USES_MAX,
@@ -23,25 +28,34 @@ from federation.limits import (
 )
 from federation.secrets import read_secret
 from federation.settings import load_settings
-from federation.telemetry import stage_handler
+from federation.telemetry import stage_handler, stage_logger
 from federation.transaction import Envelope
 from send.city_dag_handler import CityDAGHandler, InboxUnreachable
+from send.http_headers import cors_of, finish
 from send.intake import Refused, Sender, sender_of, split_documents, take
-from send.openapi import openapi_json, swagger_html
-from send.problems import SECURITY_HEADERS, Problem
+from send.openapi import openapi_json, swagger_html, swagger_policy
+from send.problems import Problem
+from send.rate import Rate, SenderRate, rate_headers
 from send.reads import TierReader
+from send.request_form import check_form, signature_fields
 
-app = APIGatewayRestResolver()
+_cors = cors_of(os.environ.get("CORS_ORIGINS", ""))
+app = APIGatewayRestResolver(cors=_cors)
+_log = stage_logger("send")
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Where the inbox, the trust and the tiers are, and how long each is waited for."""
+    """Where inbox, trust, tiers and rates are, how long each is waited for, and the rate."""
 
     trust_secret: str
     inbox_queue_url: str
     persist_atlas_function: str
     persist_dynamodb_function: str
     persist_immudb_function: str
+    requests_table: str
+    rate_per_s: int = 100
+    rate_burst: int = 1_000
+    rate_timeout_ms: int = 50
     inbox_timeout_ms: int = 2_000
     read_timeout_ms: int = 5_000
 
@@ -49,33 +63,61 @@ class Settings(msgspec.Struct, frozen=True):
 @stage_handler("send")
 def handler(event: dict[str, Any], context: Any) -> Any:
     """Serve one request."""
-    return app.resolve(event, context)
+    answer = app.resolve(event, context)
+    finish(answer, _cors is not None)
+    return answer
+
+
+def look_over(resolver: APIGatewayRestResolver, go_on: NextMiddleware) -> Response[str]:
+    """Before any route: what no route takes is refused."""
+    check_form(resolver.current_event.raw_event)
+    answer: Response[str] = go_on(resolver)
+    return answer
+
+
+app.use([look_over])
 
 
 @app.post("/api/send_transaction")
 def send_transaction() -> Response[str]:
     """Take one transaction: 202 means that it is durable."""
+    headers = _spend(1)
     body = _body(REQUEST_BODY_BYTES_MAX)
     [envelope] = _accept([body], [""])
     answer = _accepted(envelope)
     location = f"/api/transaction/{answer['transaction_id']}"
-    return _json(HTTPStatus.ACCEPTED, answer, {"Location": location})
+    return _json(HTTPStatus.ACCEPTED, answer, {"Location": location, **headers})
 
 
 @app.post("/api/send_transactions")
 def send_transactions() -> Response[str]:
     """Take up to 100 transactions of one sender, all or none."""
-    documents = split_documents(_body(REQUEST_BATCH_BYTES_MAX))
+    try:
+        documents = split_documents(_body(REQUEST_BATCH_BYTES_MAX))
+    except Problem:
+        _spend(1)  # to be refused is not free
+        raise
+    headers = _spend(len(documents))
     envelopes = _accept(documents, [f"transactions[{n}]." for n in range(len(documents))])
-    return _json(HTTPStatus.ACCEPTED, {"transactions": [_accepted(one) for one in envelopes]})
+    answer = {"transactions": [_accepted(one) for one in envelopes]}
+    return _json(HTTPStatus.ACCEPTED, answer, headers)
 
 
 @app.get("/api/transaction/<transaction_id>")
 def read_transaction(transaction_id: str) -> Response[str]:
-    """A transaction, for its sender or its recipient."""
-    reader = _sender()
-    found = _reader().read(transaction_id, reader.account_id, reader.home_continent, _request_id())
-    return _json(HTTPStatus.OK, found)
+    """A transaction, for its sender or its recipient; sealed, for a full node's signed query."""
+    headers = _spend(1)
+    reader, event = _sender(), app.current_event.raw_event
+    found = _reader().read(
+        transaction_id,
+        {
+            "account_id": reader.account_id,
+            "request_id": reader.request_id,
+            "signature_fields": signature_fields(event),
+        },
+        reader.home_continent,
+    )
+    return _json(HTTPStatus.OK, found, headers)
 
 
 @app.get("/api/health")
@@ -96,7 +138,8 @@ def openapi() -> Response[str]:
 @app.get("/swagger")
 def swagger() -> Response[str]:
     """The same for people."""
-    return Response(HTTPStatus.OK, "text/html", swagger_html())
+    headers = {"Content-Security-Policy": swagger_policy()}
+    return Response(HTTPStatus.OK, "text/html; charset=utf-8", swagger_html(), headers)
 
 
 @app.exception_handler(Problem)  # type: ignore[untyped-decorator]
@@ -110,9 +153,17 @@ def answer_problem(problem: Problem) -> Response[str]:
             subject=_sender().account_id,
             request_id=request_id,
             detail=problem.detail,
-            address=source_address(app.current_event.raw_event["requestContext"]),
+            address=_address(),
         )
     return problem.response(request_id)
+
+
+@app.not_found
+def answer_not_found(error: NotFoundError) -> Response[str]:
+    """A method or path that API Gateway passed on, but nobody serves."""
+    del error
+    problem = Problem(HTTPStatus.NOT_FOUND, "there is nothing here", reason="unknown_path")
+    return problem.response(_request_id())
 
 
 @app.exception_handler(InboxUnreachable)  # type: ignore[untyped-decorator]
@@ -129,6 +180,21 @@ def _accept(documents: list[bytes], prefixes: list[str]) -> list[Envelope]:
     envelopes = take(documents, prefixes, _sender(), sealer, sealing["key_id"], now_ms)
     _inbox().enqueue(envelopes)
     return envelopes
+
+
+def _spend(cost: int) -> dict[str, str]:
+    """Take tokens out of the sender's bucket; the headers that tell what is left."""
+    rate = _settings_rate()
+    spent = _rates().spend(_sender().account_id, cost)
+    headers = rate_headers(rate, spent)
+    if not spent.allowed:
+        raise Refused(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"{cost} more would be above {rate.per_s} a second, {rate.burst} at once",
+            reason="rate_limited",
+            headers={**headers, "Retry-After": str(spent.retry_after_s)},
+        )
+    return headers
 
 
 def _accepted(envelope: Envelope) -> dict[str, str]:
@@ -160,20 +226,39 @@ def _request_id() -> str:
     return str(app.current_event.raw_event["requestContext"].get("requestId", ""))
 
 
+def _address() -> str:
+    return source_address(app.current_event.raw_event["requestContext"])
+
+
 def _json(
-    status: HTTPStatus, document: dict[str, Any], headers: dict[str, str] | None = None
+    status: HTTPStatus, document: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> Response[str]:
     return Response(
         status_code=status.value,
         content_type="application/json",
         body=json.dumps(document),
-        headers={**SECURITY_HEADERS, **(headers or {})},
+        headers=dict(headers or {}),
     )
 
 
 @functools.cache
 def _settings() -> Settings:
     return load_settings(Settings)
+
+
+def _settings_rate() -> Rate:
+    return Rate(_settings().rate_per_s, _settings().rate_burst)
+
+
+@functools.cache
+def _rates() -> SenderRate:
+    timeout_ms = _settings().rate_timeout_ms
+    return SenderRate(
+        dynamodb_client(timeout_ms, timeout_ms, connections_max=1),
+        _settings().requests_table,
+        _settings_rate(),
+        failed=_log.warning,
+    )
 
 
 @functools.lru_cache(2)

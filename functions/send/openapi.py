@@ -2,15 +2,34 @@
 
 import functools
 import json
+import re
+from base64 import b64encode
+from hashlib import sha256
 from typing import Any
 
 _PROBLEMS = {
     "400": "Not I-JSON, or a member is missing, unknown or of another type.",
     "401": "The access token is missing, expired, foreign, or bound to another certificate.",
-    "403": "The certificate does not hold, or is not the sender's.",
+    "403": "The certificate does not hold, is not the sender's, or may not read this.",
+    "414": "The path is too long.",
+    "429": "Above the sender's rate; see Retry-After.",
+    "431": "The header fields are too many or too long.",
+    "503": "The inbox, a store or the token issuer can't be reached; see Retry-After.",
+}
+_BODY_PROBLEMS = {
     "413": "The body is above the limit.",
+    "415": "The content is not application/json, or is compressed.",
     "422": "A member breaks a rule, or the signature is wrong.",
-    "503": "The inbox or a store can't be reached; see Retry-After.",
+}
+_RATE_HEADERS = {
+    "RateLimit-Policy": "The sender's quota and its window in seconds.",
+    "RateLimit": "What is left of it, and the seconds until it is whole again.",
+}
+_SIGNATURE_HEADERS = {
+    "Signature-Input": 'RFC 9421, covering exactly "@method", "@path" (below the base URL) and '
+    '"content-digest", with created, keyid (the delegate), nonce and alg (ed25519 or ml-dsa-65).',
+    "Signature": "RFC 9421.",
+    "Content-Digest": "RFC 9530, of the empty content.",
 }
 
 
@@ -46,12 +65,26 @@ def openapi_json() -> str:
     class Batch(msgspec.Struct):
         transactions: list[Transaction]
 
-    class Stored(msgspec.Struct):
+    class SealedContent(msgspec.Struct):
+        """The content under its content key, and that key wrapped; all base64 but the name."""
+
+        key_id: str
+        wrapped_key: str
+        ciphertext: str
+
+    class Stored(msgspec.Struct, omit_defaults=True):
+        """`content` for sender and recipient; what follows `rewards`, for a full node."""
+
         receipt: Receipt
         header: Header
-        content: dict[str, Any] | None
         place: Place | None
         rewards: list[tuple[str, int]] | None
+        content: dict[str, Any] | None = None
+        votes: list[tuple[str, str]] = []
+        algorithm: str = ""
+        public_key: str = ""
+        signature: str = ""
+        sealed: SealedContent | None = None
 
     types = [Transaction, Batch, Accepted, AcceptedBatch, Stored, Problem]
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
@@ -71,14 +104,31 @@ def openapi_json() -> str:
             },
             "/api/transaction/{transaction_id}": {
                 "get": {
-                    **_operation("Read a transaction you are a party of", None, ("200", "Stored")),
+                    **_operation(
+                        "Read a transaction you are a party of, or sealed, as a full node",
+                        None,
+                        ("200", "Stored"),
+                    ),
+                    "security": [
+                        {"token": [], "certificate": []},
+                        {"token": [], "certificate": [], "signature": []},
+                    ],
                     "parameters": [
+                        *(
+                            {
+                                "name": name,
+                                "in": "header",
+                                "description": why,
+                                "schema": {"type": "string"},
+                            }
+                            for name, why in _SIGNATURE_HEADERS.items()
+                        ),
                         {
                             "name": "transaction_id",
                             "in": "path",
                             "required": True,
                             "schema": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
-                        }
+                        },
                     ],
                 }
             },
@@ -94,7 +144,18 @@ def openapi_json() -> str:
             "schemas": schemas,
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT (RFC 9068)"},
-                "certificate": {"type": "apiKey", "in": "header", "name": "Client-Cert"},
+                "certificate": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "Client-Cert",
+                    "description": "The account's certificate (RFC 9440).",
+                },
+                "signature": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "Signature",
+                    "description": "A full node's signature over the request (RFC 9421).",
+                },
             },
         },
         "security": [{"token": [], "certificate": []}],
@@ -102,6 +163,21 @@ def openapi_json() -> str:
     return json.dumps(document)
 
 
+@functools.cache
+def swagger_policy() -> str:
+    """The Content-Security-Policy of the page: its own two scripts, by their hashes, and no other."""
+    hashes = [
+        b64encode(sha256(script.encode()).digest()).decode()
+        for script in re.findall(r"<script>(.*?)</script>", swagger_html(), re.DOTALL)
+    ]
+    sources = " ".join(f"'sha256-{one}'" for one in hashes)
+    return (
+        f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+@functools.cache
 def swagger_html() -> str:
     """Swagger UI as Powertools brings it, with the document inside; nothing is loaded from afar."""
     from importlib.resources import files
@@ -121,14 +197,19 @@ def swagger_html() -> str:
 def _operation(summary: str, body: str | None, success: tuple[str, str]) -> dict[str, Any]:
     status, schema = success
     problem = {"application/problem+json": {"schema": _ref("Problem")}}
+    problems = _PROBLEMS if body is None else {**_PROBLEMS, **_BODY_PROBLEMS}
     operation: dict[str, Any] = {
         "summary": summary,
         "responses": {
             status: {
                 "description": schema,
+                "headers": {
+                    name: {"description": why, "schema": {"type": "string"}}
+                    for name, why in _RATE_HEADERS.items()
+                },
                 "content": {"application/json": {"schema": _ref(schema)}},
             },
-            **{code: {"description": why, "content": problem} for code, why in _PROBLEMS.items()},
+            **{code: {"description": why, "content": problem} for code, why in problems.items()},
         },
     }
     if body is not None:

@@ -8,12 +8,6 @@ from aws_lambda_powertools.event_handler import Response
 
 from federation.errors import InvalidField
 
-#: Content must not be kept by caches on the way, nor be taken for something else.
-SECURITY_HEADERS: Mapping[str, str] = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Strict-Transport-Security": "max-age=31536000",
-}
 RETRY_AFTER_S = 2
 
 #: Beginnings of msgspec's rules that speak of form, not of meaning.
@@ -32,8 +26,8 @@ class Problem(Exception):
     ----------
     field : str or None
         Dotted path of the member that breaks a rule.
-    retryable : bool
-        Adds Retry-After.
+    headers : mapping
+        Added to the answer's.
     """
 
     def __init__(
@@ -44,6 +38,7 @@ class Problem(Exception):
         field: str | None = None,
         rule: str | None = None,
         reason: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -51,6 +46,7 @@ class Problem(Exception):
         self.field = field
         self.rule = rule
         self.reason = reason
+        self.headers = headers or {}
 
     @classmethod
     def of_field(cls, error: InvalidField, prefix: str = "") -> "Problem":
@@ -81,10 +77,12 @@ class Problem(Exception):
             "reason": self.reason,
             "request_id": request_id,
         }
-        retry = self.status == HTTPStatus.SERVICE_UNAVAILABLE
+        headers = dict(self.headers)
+        if self.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers.setdefault("Retry-After", str(RETRY_AFTER_S))
         return Response(
             status_code=self.status.value,
             content_type="application/problem+json",
             body=json.dumps({name: value for name, value in body.items() if value is not None}),
-            headers={**SECURITY_HEADERS, **({"Retry-After": str(RETRY_AFTER_S)} if retry else {})},
+            headers=headers,
         )

@@ -14,6 +14,19 @@ from send.problems import Problem
 
 _HEX_DIGITS = frozenset("0123456789abcdef")
 _ID_DIGITS = 64
+#: What an answer may hold: for a party (`content`), or for a full node (from `votes` on).
+_SHOWN = (
+    "receipt",
+    "header",
+    "content",
+    "place",
+    "rewards",
+    "votes",
+    "algorithm",
+    "public_key",
+    "signature",
+    "sealed",
+)
 
 
 class TierReader:
@@ -30,26 +43,22 @@ class TierReader:
         self._functions = functions
 
     def read(
-        self,
-        transaction_id: str,
-        reader: str,
-        continent: str | None = None,
-        request_id: str = "",
+        self, transaction_id: str, reader: Mapping[str, Any], continent: str | None = None
     ) -> dict[str, Any]:
-        """Receipt, header and content of a transaction, for its sender or its recipient.
+        """As much of a transaction as the reader may see; the tiers' functions decide how much.
 
         Parameters
         ----------
+        reader : mapping
+            `account_id`, `request_id` and `signature_fields`, see `persist.readers.Reader`.
         continent : str, optional
             Where it probably lies: the reader's home.
-        request_id : str
-            Of the API; the audit trail tells for which request a key was used.
 
         Raises
         ------
         Problem
-            400 for what is no id, 404 when no tier has it, 403 for a stranger, 503 when no tier
-            that answers has it but one does not answer: it may lie there.
+            400 for what is no id, 404 when no tier has it, 403 for who may not read it, 503 when no
+            tier that answers has it but one does not answer: it may lie there.
         """
         if len(transaction_id) != _ID_DIGITS or not _HEX_DIGITS.issuperset(transaction_id):
             raise Problem(
@@ -63,13 +72,14 @@ class TierReader:
             "transaction_id": transaction_id,
             "continent": continent,
             "reader": reader,
-            "request_id": request_id,
         }
         unreachable = []
         for tier in TIERS:
             answer = self._ask(tier, request)
             if answer["outcome"] == "found":
-                return _shown(answer, reader)
+                return {name: answer[name] for name in _SHOWN if name in answer}
+            if answer["outcome"] == "forbidden":
+                raise Refused(HTTPStatus.FORBIDDEN, answer["detail"], reason=answer["reason"])
             if answer["outcome"] == "unavailable":
                 unreachable.append(tier)
         if unreachable:
@@ -106,15 +116,3 @@ class TierReader:
         if answer.get("FunctionError") or not isinstance(payload, dict):
             return {"outcome": "unavailable", "reason": "function_failed"}
         return {"outcome": "unavailable", **payload}
-
-
-def _shown(answer: Mapping[str, Any], reader: str) -> dict[str, Any]:
-    header = answer["header"]
-    if reader not in (header["sender"], header["recipient"]):
-        raise Refused(
-            HTTPStatus.FORBIDDEN,
-            "only sender and recipient may read a transaction",
-            reason="not_a_party",
-        )
-    names = ("receipt", "header", "content", "place", "rewards")
-    return {name: answer.get(name) for name in names}

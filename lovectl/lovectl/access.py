@@ -11,7 +11,9 @@ from lovectl import stack as stacks
 from lovectl.accounts import Issuer
 from lovectl.checker import ImmudbAccess, Stores
 from lovectl.client import Client
+from lovectl.delegates import NODES_DIRECTORY
 from lovectl.faults import Proxies
+from lovectl.queries import Node, load_nodes
 from lovectl.servers import ImmuDbServer
 
 
@@ -22,13 +24,18 @@ class Access:
     Attributes
     ----------
     aws : callable
-        `aws("logs")` is a boto3 client of the local AWS, round the proxies.
+        `aws("logs")` is a boto3 client of the local AWS, round the proxies, with all rights.
+    endpoint_url : str
+        Where the local AWS is, round the proxies.
     outputs : mapping
         The outputs of `template.yaml`.
     directory : pathlib.Path
         Holds the servers' data and logs.
     revoke : callable
         `revoke(*serials)` publishes a list of exactly these account certificates.
+    publish_token_keys : callable
+        `publish_token_keys(jwk_set)` has the token issuer serve exactly these keys.
+    nodes : mapping of delegate id to Node
     """
 
     api_url: str
@@ -37,9 +44,12 @@ class Access:
     stores: Stores
     proxies: Proxies
     aws: Callable[..., Any]
+    endpoint_url: str
     outputs: Mapping[str, str]
     directory: Path
     revoke: Callable[..., None]
+    publish_token_keys: Callable[[dict[str, Any]], None]
+    nodes: Mapping[str, Node]
 
     def client(self) -> Client:
         """A client of the API; use it as a context manager."""
@@ -87,7 +97,10 @@ def access_to(stack: stacks.Stack) -> Access:
         ),
         proxies=stack.proxies,
         aws=stack.client,
+        endpoint_url=stack.state.endpoint_url,
         outputs=stack.outputs,
         directory=stack.directory,
         revoke=stack.revoke,
+        publish_token_keys=stack.publish_token_keys,
+        nodes=load_nodes(stack.directory / NODES_DIRECTORY),
     )

@@ -24,6 +24,8 @@ GO_PACKAGES: Final = {
     "immudb": "github.com/codenotary/immudb/cmd/immudb",
     "toxiproxy": "github.com/Shopify/toxiproxy/v2/cmd/server",
 }
+#: Files beside the sources that no build reads.
+NOT_BUILT: Final = (".md", ".service")
 SERVERS: Final = (*GO_PACKAGES, "dynamodb-local")
 #: The directories that a build reads, the one it runs in first; of others, the server's own.
 SOURCES: Final = {
@@ -54,16 +56,29 @@ def toxiproxy() -> Path:
 
 def dynamodb_local() -> list[str]:
     """The command that serves DynamoDB Local; PORT and DIRECTORY are to be appended."""
-    home = _built("dynamodb-local", _maven_build)
+    return java_program("dynamodb-local", "Launcher")
+
+
+def java_program(name: str, main_class: str, source: Path | None = None) -> list[str]:
+    """The command that runs a Java program; built on first use.
+
+    Parameters
+    ----------
+    source : Path, optional
+        Holds its pom.xml, which names the libraries, and its Java files; by default one of the
+        local stack's.
+    """
+    home = _built(name, _maven_build, source)
     classpath = os.pathsep.join([str(home / "classes"), str(home / "lib" / "*")])
     return [
         _tool("java", "a Java runtime of version 17 or newer"),
+        # Where DynamoDB Local looks for its native library.
         f"-Dsqlite4java.library.path={home / 'lib'}",
         "-Xmx256m",
         "-XX:TieredStopAtLevel=1",
         "-cp",
         classpath,
-        "Launcher",
+        main_class,
     ]
 
 
@@ -73,9 +88,9 @@ def build_all(names: tuple[str, ...] = SERVERS) -> None:
         _built(name, _maven_build if name == "dynamodb-local" else _go_build)
 
 
-def _built(name: str, build: Callable[[str, Path, Path], None]) -> Path:
+def _built(name: str, build: Callable[[str, Path, Path], None], source: Path | None = None) -> Path:
     """The directory that holds `name`, built now unless its sources were built before."""
-    sources = SOURCES.get(name, (SERVER_SOURCES / name,))
+    sources = (source,) if source else SOURCES.get(name, (SERVER_SOURCES / name,))
     home = CACHE / "servers" / f"{name}-{_sources_hash(sources)}"
     if home.is_dir():
         return home
@@ -143,7 +158,7 @@ def _maven_build(name: str, source: Path, target: Path) -> None:
             f"{library}/*",
             "-d",
             str(target / "classes"),
-            str(source / "Launcher.java"),
+            *(str(each) for each in sorted(source.glob("*.java"))),
         ],
         source,
         {},
@@ -180,7 +195,9 @@ def _sources_hash(sources: tuple[Path, ...]) -> str:
         files = sorted(
             path
             for path in source.rglob("*")
-            if path.is_file() and "target" not in path.relative_to(source).parts
+            if path.is_file()
+            and "target" not in path.relative_to(source).parts
+            and path.suffix not in NOT_BUILT
         )
         if not files:
             raise BuildFailed(f"the sources of {source.name} are missing from {source}")

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 import httpx
 
 from lovectl.accounts import Account
+from lovectl.queries import Node, sign_query
 
 CONNECT_TIMEOUT_S: Final = 5.0
 READ_TIMEOUT_S: Final = 30.0
@@ -63,7 +64,13 @@ class Client:
     ) -> None:
         self._http.close()
 
-    def send(self, account: Account, documents: Sequence[Mapping[str, Any]]) -> list[str]:
+    def send(
+        self,
+        account: Account,
+        documents: Sequence[Mapping[str, Any]],
+        *,
+        attempts: int = ATTEMPTS_MAX,
+    ) -> list[str]:
         """Post signed transactions of one account; returns their ids once the API said 202.
 
         Raises
@@ -72,10 +79,12 @@ class Client:
             Any other answer; nothing of this post was claimed as accepted.
         """
         if len(documents) == 1:
-            answer = self._call("POST", "api/send_transaction", account, json=documents[0])
+            answer = self._call(
+                "POST", "api/send_transaction", account, attempts, json=documents[0]
+            )
             return [answer["transaction_id"]]
         body = {"transactions": list(documents)}
-        answer = self._call("POST", "api/send_transactions", account, json=body)
+        answer = self._call("POST", "api/send_transactions", account, attempts, json=body)
         return [entry["transaction_id"] for entry in answer["transactions"]]
 
     def read(self, account: Account, transaction_id: str) -> dict[str, Any] | None:
@@ -88,6 +97,19 @@ class Client:
                 return None
             raise
 
+    def fetch_as_node(self, account: Account, node: Node, transaction_id: str) -> dict[str, Any]:
+        """A transaction as a full node sees it: receipt, header, votes, and the content sealed.
+
+        Raises
+        ------
+        ApiError
+            403 when the node is no full node; 404 while the transaction is unknown.
+        """
+        path = f"api/transaction/{transaction_id}"
+        signed = sign_query(node, transaction_id)
+        # A signature is good for one request.
+        return self._call("GET", path, account, attempts=1, signed=signed)
+
     def health(self) -> dict[str, Any]:
         """What `GET /api/health` says of each tier."""
         response = self._http.get("api/health")
@@ -99,13 +121,20 @@ class Client:
         return self._http.request(method, path, **options)
 
     def _call(
-        self, method: str, path: str, account: Account, attempts: int = ATTEMPTS_MAX, **options: Any
+        self,
+        method: str,
+        path: str,
+        account: Account,
+        attempts: int = ATTEMPTS_MAX,
+        signed: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> dict[str, Any]:
+        headers = {**account.headers(), **(signed or {})}
         attempt = 1
         while True:
             problem: dict[str, Any]
             try:
-                response = self._http.request(method, path, headers=account.headers(), **options)
+                response = self._http.request(method, path, headers=headers, **options)
             except httpx.TransportError as error:
                 status, problem = 0, {"detail": f"not reached: {error}"}
             else:

@@ -1,4 +1,4 @@
-"""The commands beyond the stack itself: `send`, `demo`, `simulate`, `cost`, `audit`."""
+"""The commands beyond the stack: `send`, `fetch`, `demo`, `simulate`, `cost`, `keys`, `audit`."""
 
 import sys
 from collections.abc import Iterator
@@ -14,11 +14,13 @@ from federation.limits import REQUEST_BATCH_ITEMS_MAX
 from federation.regions import CONTINENTS, Continent
 from lovectl import audit_commands, show
 from lovectl.access import Access, running_access, started_access
+from lovectl.accounts import make_account
 from lovectl.client import ApiError
 from lovectl.cost import USUAL_TPS, Assumptions, document, load_prices, monthly_bill
 from lovectl.demo import demo as run_demo
 from lovectl.faults import Scenario
 from lovectl.input_lines import BadLine, InputLine, read_input
+from lovectl.key_commands import keys_app
 from lovectl.sending import (
     RECEIPT_TIMEOUT_S,
     Posting,
@@ -42,9 +44,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on s
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to the program."""
     app.command()(send)
+    app.command()(fetch)
     app.command()(demo)
     app.command()(simulate)
     app.command()(cost)
+    app.add_typer(keys_app, name="keys")
     app.add_typer(audit_commands.app, name="audit")
 
 
@@ -94,6 +98,27 @@ def send(
         show.tables.print(show.receipts_table(rows, f"{total} transactions"))
     if any(row["status"] != "stored" for row in rows):
         raise typer.Exit(FAILED)
+
+
+def fetch(
+    transaction_id: Annotated[str, typer.Argument(help="64 hex digits; `send --json` shows them.")],
+    as_node: Annotated[
+        str, typer.Option(help="The delegate that signs the query (RFC 9421).")
+    ] = "node-frankfurt",
+) -> None:
+    """Read a transaction as a full node does: everything that proves it, its content sealed."""
+    access = running_access()
+    if access is None:
+        _fail("no stack is running: run `lovectl up` first", BAD_USAGE)
+    node = access.nodes.get(as_node)
+    if node is None:
+        _fail(f"there is no node {as_node!r}, but {', '.join(access.nodes)}", BAD_USAGE)
+    account = make_account(access.issuer, Continent.EUROPE)
+    with access.client() as client:
+        try:
+            show.print_json(client.fetch_as_node(account, node, transaction_id))
+        except ApiError as error:
+            _fail(str(error), FAILED)
 
 
 def demo(as_json: JsonOption = False) -> None:

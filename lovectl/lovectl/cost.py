@@ -312,6 +312,8 @@ def _aws_lines(flow: _Flow, prices: Prices, assumed: Assumptions) -> Iterator[Li
     yield line("KMS", "requests", asked, "requests", "kms_request")
 
     # A conditional put and half a read unit each (eventually consistent).
+    # A call that is admitted moves its sender's token bucket.
+    yield line("DynamoDB", "rates", api_requests, "WRU", "dynamodb_write_unit")
     yield line("DynamoDB", "positions", flow.transactions, "WRU", "dynamodb_write_unit")
     position_reads = flow.transactions / 2
     yield line("DynamoDB", "positions", position_reads, "RRU", "dynamodb_read_unit")

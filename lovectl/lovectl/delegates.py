@@ -1,4 +1,4 @@
-"""The four light nodes of the local stack: who they are, and the files each one starts from."""
+"""The four delegates of the local stack: who they are, and the files each one starts from."""
 
 import json
 from base64 import b64encode
@@ -22,18 +22,24 @@ LIGHT_NODES: Final = {
     "node-nairobi": "Nairobi",
     "node-santiago": "Santiago",
 }
+#: Of these, who is registered as its continent's full node: it may read what is sealed.
+FULL_NODES: Final = frozenset({"node-frankfurt"})
 ALGORITHM: Final = "Ed25519"
+#: Below a stack's directory.
+NODES_DIRECTORY: Final = "nodes"
+CONFIG_FILE: Final = "config.json"
 
 
 class Delegate:
-    """One light node with a new key, its files in `directory`, listening on `port`."""
+    """One delegate with a new key, its files in `directory`, listening on `port`."""
 
     def __init__(self, delegate_id: str, city: str, directory: Path, port: int) -> None:
         self.delegate_id = delegate_id
         self.city = city
+        self.level = "full" if delegate_id in FULL_NODES else "light"
         self.port = port
         self.directory = private_directory(directory)
-        self.config_file = directory / "config.json"
+        self.config_file = directory / CONFIG_FILE
         self._key = Ed25519PrivateKey.generate()
 
     def write_files(self, pki: TransportPki, everyone: "list[Delegate]") -> None:
@@ -41,7 +47,7 @@ class Delegate:
         key_file = write_private(self.directory / "key.pem", private_pem(self._key))
         config = {
             "delegate_id": self.delegate_id,
-            "level": "light",
+            "level": self.level,
             "city": self.city,
             "epoch": EPOCH,
             "stake": STAKE,
@@ -63,7 +69,7 @@ class Delegate:
         )
         return {
             "delegate_id": self.delegate_id,
-            "level": "light",
+            "level": self.level,
             "city": self.city,
             "address": address,
             "algorithm": ALGORITHM,
@@ -73,7 +79,7 @@ class Delegate:
 
 
 def make_delegates(directory: Path, ports: list[int], pki: TransportPki) -> list[Delegate]:
-    """The four light nodes with all their files written."""
+    """The four delegates with all their files written."""
     delegates = [
         Delegate(delegate_id, city, directory / delegate_id, port)
         for (delegate_id, city), port in zip(LIGHT_NODES.items(), ports, strict=True)

@@ -28,7 +28,9 @@ API_LOGICAL_ID: Final = "Api"
 DEPLOY_TIMEOUT_S: Final = 180
 #: Each overlapping call starts a process of its own here, and two cores carry only so many.
 DISPATCHES_AT_ONCE: Final = 2
-PARAMETERS: Final = ("ContinentsAtOnce=2",)
+#: A page of this origin may call the local API from a browser.
+CORS_ORIGIN: Final = "https://app.love.example"
+PARAMETERS: Final = ("ContinentsAtOnce=2", f"CorsOrigins={CORS_ORIGIN}")
 LAYERS: Final = ("rust_core", "federation", "dependencies")
 
 

@@ -26,13 +26,16 @@ def apply_gateway_responses(client: Any, template: Path, api_ids: dict[str, str]
         responses: dict[str, Any] = properties.get("GatewayResponses", {})
         for kind, response in responses.items():
             parameters = response.get("ResponseParameters", {})
+            status = {"statusCode": str(response["StatusCode"])} if "StatusCode" in response else {}
             client.put_gateway_response(
                 restApiId=api_id,
                 responseType=kind,
-                statusCode=str(response["StatusCode"]),
+                **status,
                 responseParameters={
                     f"gatewayresponse.header.{name}": value
                     for name, value in parameters.get("Headers", {}).items()
+                    # Computed ones are those of CORS, which locally `send` alone answers.
+                    if value is not None
                 },
                 responseTemplates=response.get("ResponseTemplates", {}),
             )

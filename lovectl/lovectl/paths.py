@@ -1,6 +1,7 @@
 """Where things lie: the repository, its cache of built servers, and the state of running stacks."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -9,10 +10,20 @@ REPOSITORY: Final = Path(
     os.environ.get("LOVE_REPOSITORY", str(Path(__file__).resolve().parents[2]))
 )
 CACHE: Final = REPOSITORY / ".cache"
+FUNCTIONS: Final = REPOSITORY / "functions"
 SERVER_SOURCES: Final = REPOSITORY / "infrastructure" / "local"
 #: Not only local: it stands before immuDB wherever that runs.
 FRONT_SOURCES: Final = REPOSITORY / "infrastructure" / "front"
 STACKS: Final = CACHE / "stack"
+
+
+def load_functions() -> None:
+    """Let the functions' packages be imported, which are deployed but never installed.
+
+    What a rotation of keys does in the stores is said once, in `persist`.
+    """
+    if str(FUNCTIONS) not in sys.path:
+        sys.path.append(str(FUNCTIONS))
 
 
 def private_directory(path: Path) -> Path:

@@ -1,18 +1,21 @@
 """Makes the deployed policies mean to MiniStack what they mean to AWS.
 
-Two differences: AWS authorises a batch of messages as the single action (`SendMessageBatch` as
-`sqs:SendMessage`), MiniStack by an action of the call's own name, which AWS doesn't have; and
-MiniStack does not tell key policies the encryption context of a KMS call. All else is enforced as
-it is deployed; what a local stack can't prove for this, tests/unit/test_policies.py does.
+Three differences. MiniStack's CloudFormation leaves out the permissions boundary of a role. AWS
+authorises a batch of messages as the single action (`SendMessageBatch` as `sqs:SendMessage`),
+MiniStack by an action of the call's own name, which AWS doesn't have. And MiniStack does not tell
+key policies the encryption context of a KMS call. All else is enforced as it is deployed; what a
+local stack can't prove for this, tests/unit/test_policies.py does.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 #: Actions of SQS that AWS applies to the call with a batch too.
 BATCHED: Final = ("sqs:SendMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility")
 ENCRYPTION_CONTEXT: Final = "kms:EncryptionContext:"
+#: Logical id of the boundary, which template.yaml sets for every function.
+BOUNDARY: Final = "Boundary"
 
 Document = dict[str, Any]
 
@@ -28,8 +31,17 @@ def adapt_policies(client: Callable[..., Any], stack_name: str) -> None:
         Of the CloudFormation stack.
     """
     iam, kms = client("iam"), client("kms")
-    for kind, name in _resources(client("cloudformation"), stack_name):
-        if kind == "AWS::IAM::Role":
+    resources = client("cloudformation").describe_stack_resources(StackName=stack_name)
+    ids = {
+        one["LogicalResourceId"]: (one["ResourceType"], one["PhysicalResourceId"])
+        for one in resources["StackResources"]
+    }
+    _, boundary = ids[BOUNDARY]
+    for logical_id, (kind, name) in ids.items():
+        if kind == "AWS::Lambda::Function":
+            _, role = ids[f"{logical_id}Role"]
+            iam.put_role_permissions_boundary(RoleName=role, PermissionsBoundary=boundary)
+        elif kind == "AWS::IAM::Role":
             for policy in iam.list_role_policies(RoleName=name)["PolicyNames"]:
                 found = iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
                 text = json.dumps(with_batches(found))
@@ -80,12 +92,6 @@ def without_encryption_context(document: Document) -> Document:
         return {**statement, "Condition": conditions} if conditions else statement
 
     return {**document, "Statement": [relaxed(one) for one in _list(document["Statement"])]}
-
-
-def _resources(client: Any, stack_name: str) -> Iterator[tuple[str, str]]:
-    """Type and physical id of each resource."""
-    for resource in client.describe_stack_resources(StackName=stack_name)["StackResources"]:
-        yield resource["ResourceType"], resource["PhysicalResourceId"]
 
 
 def _list(value: Any) -> list[Any]:

@@ -218,7 +218,7 @@ class MiniStackServer(Server):
         temporary = private_directory(directory / "tmp")
         super().__init__(
             "ministack",
-            [sys.executable, "-m", "ministack"],
+            [sys.executable, "-m", "lovectl.local_aws"],
             log or directory / "ministack.log",
             self._is_healthy,
             {
@@ -288,6 +288,32 @@ class ToxiproxyServer(Server):
             log,
             partial(accepts_connections, port),
             {"LOG_LEVEL": "info"},
+        )
+
+
+class IssuerServer(Server):
+    """The token issuer's key server; `keys_file` holds what it serves, see `lovectl.issuer`."""
+
+    def __init__(self, keys_file: Path, port: int, pki: TransportPki, log: Path) -> None:
+        self.port = port
+        self.keys_file = keys_file
+        super().__init__(
+            "issuer",
+            [
+                sys.executable,
+                "-m",
+                "lovectl.issuer",
+                "--keys",
+                str(keys_file),
+                "--port",
+                str(port),
+                "--certificate",
+                str(pki.server_certificate_file),
+                "--key",
+                str(pki.server_key_file),
+            ],
+            log,
+            partial(accepts_connections, port),
         )
 
 

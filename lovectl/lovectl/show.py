@@ -96,6 +96,26 @@ def verdict_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def rotation_table(report: Mapping[str, Any]) -> Table:
+    """What a rotation of keys did, and what became of the traffic meanwhile."""
+    table = Table(title=f"keys rotated ({report['mode']}): {report['verdict']}")
+    for name in ("continent", "customer key", "data keys", "new data key"):
+        table.add_column(name)
+    for one in report["continents"]:
+        key = str(one["customer_key"]).rpartition("/")[2]
+        rewrapped = str(one["data_keys_rewrapped"])
+        table.add_row(one["continent"], key, rewrapped, one["data_key"] or "—")
+    if "writes" not in report:
+        return table
+    table.add_section()
+    for name in ("writes", "failed_writes", "reads", "failed_reads"):
+        table.add_row(name.replace("_", " "), "", str(report[name]), "")
+    for name in ("old_documents", "new_documents"):
+        done = f"{report[f'{name}_opened']} of {report[name]} opened"
+        table.add_row(name.replace("_", " "), "", done, "")
+    return table
+
+
 def cost_table(bills: Sequence[Bill], prices: Prices) -> Table:
     """A line for each item, a pair of columns for each rate: quantity and price of a month."""
     table = Table(title=f"A month of {HOURS_A_MONTH} hours, {prices.currency}")

@@ -19,9 +19,10 @@ import msgspec
 
 from federation.regions import CLUSTERS
 from lovectl import binaries
-from lovectl.delegates import LIGHT_NODES, Delegate, make_delegates
+from lovectl.delegates import LIGHT_NODES, NODES_DIRECTORY, Delegate, make_delegates
 from lovectl.deploy import STACK_NAME, deploy
 from lovectl.errors import AlreadyRunning, NotRunning
+from lovectl.issuer import publish_keys
 from lovectl.paths import REPOSITORY, private_directory
 from lovectl.pki import TransportPki
 from lovectl.processes import LOOPBACK, accepts_connections, free_ports, stop
@@ -30,6 +31,7 @@ from lovectl.servers import (
     FerretDbServer,
     FrontServer,
     ImmuDbServer,
+    IssuerServer,
     MiniStackServer,
     NodeServer,
     ToxiproxyServer,
@@ -50,6 +52,8 @@ from lovectl.warm import warm_up
 
 DEFAULT_NAME: Final = "local"
 STAGE: Final = "live"
+#: Below a stack's directory.
+ISSUER_KEYS_FILE: Final = Path("issuer") / "jwks.json"
 #: Proxies in front of the local AWS, each for one service.
 AWS_PROXIES: Final = {"dynamodb": "DYNAMODB", "inbox": "SQS", "kms": "KMS"}
 #: Stores that don't insist on a client certificate by themselves, each with the front before it.
@@ -66,7 +70,7 @@ class Stack:
     state : StackState
     directory : Path
     proxies : Toxiproxy
-        `mongo-asia` … `mongo-me`, `immudb`, `dynamodb`, `inbox`, `kms`, and each node.
+        `mongo-asia` … `mongo-me`, `immudb`, `dynamodb`, `inbox`, `kms`, `issuer`, and each node.
     pki : TransportPki
         TLS files; `pki.ca_file` is the CA of the API too.
     """
@@ -112,10 +116,14 @@ class Stack:
         """Publish a revocation list of exactly these serials of account certificates."""
         import json
 
-        secret = self.trust.trust_secret(self.state, serials)
+        secret = self.trust.trust_secret(self.state, self.pki, serials)
         self.client("secretsmanager").put_secret_value(
             SecretId="love/trust", SecretString=json.dumps(secret)
         )
+
+    def publish_token_keys(self, jwk_set: dict[str, Any]) -> None:
+        """Let the token issuer serve exactly these keys."""
+        publish_keys(self.directory / ISSUER_KEYS_FILE, jwk_set)
 
     def down(self) -> None:
         """Stop everything; logs stay, data and keys go."""
@@ -234,12 +242,13 @@ class _Starting:
         names = [
             "toxiproxy",
             "ministack",
+            "issuer",
             *CLUSTERS.values(),
             "immudb",
             *FRONTS.values(),
             *LIGHT_NODES,
         ]
-        proxied = [*CLUSTERS.values(), "immudb", *AWS_PROXIES, *LIGHT_NODES]
+        proxied = ["issuer", *CLUSTERS.values(), "immudb", *AWS_PROXIES, *LIGHT_NODES]
         ports = free_ports(len(names) + len(proxied))
         self.ports = dict(zip(names, ports, strict=False))
         listen = dict(zip(proxied, ports[len(names) :], strict=True))
@@ -284,9 +293,10 @@ class _Starting:
         self._launch(toxiproxy)
         trust = Trust.create(self.directory / "federation")
         delegates = make_delegates(
-            self.directory / "nodes", [self.ports[each] for each in LIGHT_NODES], pki
+            self.directory / NODES_DIRECTORY, [self.ports[each] for each in LIGHT_NODES], pki
         )
-        for server in (*self._stores(pki), *self._nodes(delegates)):
+        issuer = self._issuer(pki, trust)
+        for server in (issuer, *self._stores(pki), *self._nodes(delegates)):
             self._launch(server)
         toxiproxy.wait_ready()
         toxiproxy.api.add_all(
@@ -331,6 +341,10 @@ class _Starting:
         environment["EXECUTIONS_AT_ONCE"] = "1"
         # Who breaks a store here doesn't want to wait for minutes once it is back.
         environment["AUDIT_BACKOFF_MAX_S"] = "2"
+        environment["RATE_TIMEOUT_MS"] = "1500"
+        # So that a test needn't wait five minutes for a key that was taken away.
+        environment["JWKS_TTL_S"] = "20"
+        environment["JWKS_COOLDOWN_S"] = "1"
         return MiniStackServer(
             private_directory(self.directory / "ministack"),
             self.ports["ministack"],
@@ -338,6 +352,11 @@ class _Starting:
             environment,
             self.logs / "ministack.log",
         )
+
+    def _issuer(self, pki: TransportPki, trust: Trust) -> IssuerServer:
+        keys_file = self.directory / ISSUER_KEYS_FILE
+        publish_keys(keys_file, trust.token_keys(self.state))
+        return IssuerServer(keys_file, self.ports["issuer"], pki, self.logs / "issuer.log")
 
     def _stores(self, pki: TransportPki) -> Iterator[Server]:
         for cluster in CLUSTERS.values():

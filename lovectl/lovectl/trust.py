@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from federation.regions import CLUSTERS
 from lovectl.delegates import EPOCH, Delegate
+from lovectl.issuer import JWKS_PATH
 from lovectl.paths import private_directory, write_private
 from lovectl.pki import FederationCa, TransportPki, jwks, private_pem
 from lovectl.processes import LOOPBACK
@@ -50,12 +51,20 @@ class Trust:
         write_private(directory / "sealing-public", public_key)
         return cls(directory)
 
-    def trust_secret(self, state: StackState, revoked: tuple[int, ...] = ()) -> dict[str, Any]:
+    def token_keys(self, state: StackState) -> dict[str, Any]:
+        """The JWK Set of the token issuer."""
+        return jwks(self.token_key.public_key(), state.token_key_id)
+
+    def trust_secret(
+        self, state: StackState, pki: TransportPki, revoked: tuple[int, ...] = ()
+    ) -> dict[str, Any]:
         """What `authorize` and `send` believe; `revoked` are serials of account certificates."""
+        issuer_port = state.proxies["issuer"].listen_port
         return {
             "ca_certificate": _b64(self.ca.certificate_der),
             "crl": _b64(self.ca.revocation_list(revoked)),
-            "jwks": jwks(self.token_key.public_key(), state.token_key_id),
+            "jwks_url": f"https://{LOOPBACK}:{issuer_port}{JWKS_PATH}",
+            "jwks_ca_pem": pki.ca_file.read_text(),
             "issuer": state.token_issuer,
             "audience": state.token_audience,
             "sealing": {
@@ -76,7 +85,7 @@ def stack_secrets(
     """All secrets that `template.yaml` names, by name; stores and nodes through their proxies."""
     ca_pem = pki.ca_file.read_text()
     return {
-        "love/trust": trust.trust_secret(state),
+        "love/trust": trust.trust_secret(state, pki),
         "love/sealing": trust.sealing_secret(state),
         "love/mongo": {
             "uris": {

@@ -7,19 +7,23 @@ breaks one mends it. `toxiproxy` adds proxies by `.api.add(name, listen_port, up
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from federation.regions import CONTINENTS
 from lovectl.paths import private_directory
 from lovectl.pki import TransportPki
 from lovectl.processes import free_ports
 from lovectl.servers import (
+    LOCAL_REGION,
     DynamoDbLocalServer,
     FerretDbServer,
     FrontServer,
     ImmuDbServer,
     MiniStackServer,
     ToxiproxyServer,
+    session_arguments,
 )
 
 IMMUDB_PASSWORD = "Correct-Horse-1"
@@ -110,6 +114,25 @@ def ministack(server_directory: Path, transport_pki: TransportPki) -> Iterator[M
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def kms(ministack: MiniStackServer) -> Iterator[Any]:
+    """A client of the local KMS; code under test reaches it as a function would, by the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", ministack.endpoint_url)
+        patch.setenv("AWS_CA_BUNDLE", str(ministack.pki.ca_file))
+        patch.setenv("AWS_ACCESS_KEY_ID", session_arguments()["aws_access_key_id"])
+        patch.setenv("AWS_SECRET_ACCESS_KEY", session_arguments()["aws_secret_access_key"])
+        patch.setenv("AWS_DEFAULT_REGION", LOCAL_REGION)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield ministack.client("kms")
+
+
+@pytest.fixture(scope="module")
+def key_arns(kms: Any) -> dict[str, str]:
+    """Each continent's KMS key on the local AWS."""
+    return {one.value: kms.create_key()["KeyMetadata"]["Arn"] for one in CONTINENTS}
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """A tier that refuses, hangs or lies: `unavailable` in time, and no edited record is ever shown."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from federation.regions import CONTINENTS
 from federation.route_providers import Routes, RoutesUnavailable
 from federation.routing import Router, RouterSettings
 from lovectl.processes import free_ports
-from lovectl.servers import LOCAL_REGION, session_arguments
 from persist.atlas import AtlasSettings, AtlasTier
 from persist.dynamodb import DynamodbTier
 from persist.immudb_tier import ImmudbTier
@@ -45,20 +44,6 @@ class Tier:
         started_s = time.perf_counter()
         persisted = store_group(group, self.name, self.store)
         return persisted, time.perf_counter() - started_s
-
-
-@pytest.fixture(scope="module")
-def key_arns(ministack: Any) -> Iterator[dict[str, str]]:
-    """Each continent's KMS key on the local AWS, reached as a function would."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", ministack.endpoint_url)
-        patch.setenv("AWS_CA_BUNDLE", str(ministack.pki.ca_file))
-        patch.setenv("AWS_ACCESS_KEY_ID", session_arguments()["aws_access_key_id"])
-        patch.setenv("AWS_SECRET_ACCESS_KEY", session_arguments()["aws_secret_access_key"])
-        patch.setenv("AWS_DEFAULT_REGION", LOCAL_REGION)
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        arn = ministack.client("kms").create_key()["KeyMetadata"]["Arn"]
-        yield {one.value: arn for one in CONTINENTS}
 
 
 def _routes(port: int, server: Any) -> Routes:
@@ -230,7 +215,7 @@ def test_a_write_whose_answer_was_lost_is_stored_once_when_repeated(
 
 def test_reading_from_a_dead_store_is_unavailable_not_absent(tier: Tier, groups: Any) -> None:
     tier.network.down(tier.proxy)
-    found = fetch("0" * 64, "Europe", tier.store, groups.private_keys)
+    found = fetch("0" * 64, "Europe", tier.store, groups.private_keys, groups.to_a_party)
     assert found["outcome"] == "unavailable"
 
 
@@ -394,4 +379,4 @@ def _edit(server: Any, item: Any, values: dict[str, Any]) -> None:
 
 def _read(tier: Tier, groups: Any, item: Any) -> dict[str, Any]:
     transaction_id = item.envelope.header.transaction_id
-    return fetch(transaction_id, "Europe", tier.store, groups.private_keys)
+    return fetch(transaction_id, "Europe", tier.store, groups.private_keys, groups.to_a_party)

@@ -1,9 +1,8 @@
 """The rules that hold in every tier, each on its real server: stored once, never in clear."""
 
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 
 from federation.regions import CONTINENTS
 from federation.routing import start_router
-from lovectl.servers import LOCAL_REGION, session_arguments
 from persist.atlas import AtlasSettings, AtlasTier
 from persist.dynamodb import DynamodbTier
 from persist.immudb_tier import ImmudbTier
@@ -38,29 +36,6 @@ class Bench:
         self.connect = connect
         self.raw = raw
         self.server: Any = None
-
-
-@pytest.fixture(scope="module")
-def aws(ministack: Any) -> Iterator[str]:
-    """The environment of a function, its KMS on the local AWS; gives the key's ARN."""
-    values = {
-        "AWS_ENDPOINT_URL": ministack.endpoint_url,
-        "AWS_CA_BUNDLE": str(ministack.pki.ca_file),
-        "AWS_ACCESS_KEY_ID": session_arguments()["aws_access_key_id"],
-        "AWS_SECRET_ACCESS_KEY": session_arguments()["aws_secret_access_key"],
-        "AWS_DEFAULT_REGION": LOCAL_REGION,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in values.items():
-            patch.setitem(os.environ, name, value)
-        yield str(ministack.client("kms").create_key()["KeyMetadata"]["Arn"])
-
-
-@pytest.fixture(scope="module")
-def key_arns(aws: str) -> dict[str, str]:
-    """Each continent's KMS key."""
-    return {one.value: aws for one in CONTINENTS}
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +141,7 @@ def test_a_batch_is_stored_and_its_content_is_read_back(
     assert len(persisted.receipts) == 100
     header = items[7].envelope.header
     for likely in ("Europe", None):
-        found = fetch(header.transaction_id, likely, store, groups.private_keys)
+        found = fetch(header.transaction_id, likely, store, groups.private_keys, groups.to_a_party)
         assert found["outcome"] == "found"
         assert found["content"]["note"] == MARKER
         assert found["header"] == msgspec.to_builtins(header)
@@ -174,7 +149,9 @@ def test_a_batch_is_stored_and_its_content_is_read_back(
 
 
 def test_what_was_never_sent_is_absent(store: Any, groups: Any) -> None:
-    assert fetch("0" * 64, "Europe", store, groups.private_keys) == {"outcome": "absent"}
+    assert fetch("0" * 64, "Europe", store, groups.private_keys, groups.to_a_party) == {
+        "outcome": "absent"
+    }
 
 
 def test_a_repeated_batch_gets_the_first_receipts(bench: Bench, groups: Any) -> None:
@@ -203,7 +180,7 @@ def test_another_transaction_of_a_used_nonce_is_rejected_and_recorded(
     receipt = _by_id(persisted)[second.envelope.header.transaction_id]
     assert persisted.outcome == "stored"
     assert (receipt.status, receipt.reason) == ("rejected", "nonce_conflict")
-    found = fetch(receipt.transaction_id, "Europe", store, groups.private_keys)
+    found = fetch(receipt.transaction_id, "Europe", store, groups.private_keys, groups.to_a_party)
     assert found["receipt"] == msgspec.to_builtins(receipt)
     assert found["content"] is None
 
@@ -299,11 +276,15 @@ def test_what_was_acknowledged_survives_a_kill(bench: Bench, store: Any, groups:
     bench.server.start()
     again = bench.connect()
     for receipt in receipts:
-        found = fetch(receipt.transaction_id, "Europe", again, groups.private_keys)
+        found = fetch(
+            receipt.transaction_id, "Europe", again, groups.private_keys, groups.to_a_party
+        )
         deadline_s = time.monotonic() + RESTART_S
         while found["outcome"] == "unavailable" and time.monotonic() < deadline_s:
             time.sleep(0.2)
-            found = fetch(receipt.transaction_id, "Europe", again, groups.private_keys)
+            found = fetch(
+                receipt.transaction_id, "Europe", again, groups.private_keys, groups.to_a_party
+            )
         assert found.get("receipt") == msgspec.to_builtins(receipt), found
 
 

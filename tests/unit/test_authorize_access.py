@@ -2,14 +2,17 @@
 
 import datetime
 import time
+from base64 import urlsafe_b64encode
 from typing import Any
 
+import jwt
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import cert_rust
-from authorize.access import Trusted, admit
+from authorize.access import Trusted, admit, proof_headers
 from authorize.certificate import KnownAuthority
 from authorize.errors import Forbidden, Unauthenticated
 from federation.regions import Continent
@@ -44,6 +47,7 @@ def trusted(issuer: Issuer, *revoked: int) -> Trusted:
         "jwks": jwks(issuer.token_key.public_key(), KEY_ID),
         "issuer": issuer.token_issuer,
         "audience": issuer.token_audience,
+        "revoked_tokens": ["revoked"],
     }
     return Trusted.of_secret(secret, leeway_s=5)
 
@@ -68,9 +72,16 @@ def test_header_names_may_be_spelled_in_any_case(issuer: Issuer, account: Accoun
     ("changes", "reason"),
     [
         ({"exp": 1}, "token_expired"),
-        ({"iss": "https://elsewhere.example"}, "token_invalid"),
-        ({"aud": "https://elsewhere.example"}, "token_invalid"),
-        ({"jti": None}, "token_invalid"),
+        ({"nbf": 2**33}, "token_not_yet_valid"),
+        ({"iat": 2**33}, "token_not_yet_valid"),
+        ({"exp": 2**40}, "token_lifetime"),
+        ({"exp": "4000000000"}, "token_invalid"),
+        ({"jti": "revoked"}, "token_revoked"),
+        ({"jti": ["revoked"]}, "token_invalid"),
+        ({"iss": "https://elsewhere.example"}, "token_issuer"),
+        ({"aud": "https://elsewhere.example"}, "token_audience"),
+        ({"jti": None}, "token_claim_missing"),
+        ({"cnf": None}, "token_claim_missing"),
         ({"cnf": {"x5t#S256": "A" * 43}}, "token_bound_elsewhere"),
         ({"cnf": "x"}, "token_bound_elsewhere"),
     ],
@@ -83,6 +94,57 @@ def test_a_token_that_is_not_good_is_no_proof(
     with pytest.raises(Unauthenticated) as refusal:
         admit(headers, trusted(issuer))
     assert refusal.value.reason == reason
+
+
+def signed(issuer: Issuer, account: Account, key: Any, alg: str, **header: Any) -> dict[str, str]:
+    """The account's headers with a token of the right claims, signed in another way."""
+    good = make_token(issuer, account.account_id, account.certificate)
+    claims = jwt.decode(good, options={"verify_signature": False})
+    headers = {"typ": "at+jwt", "kid": KEY_ID, **header}
+    token = jwt.encode(claims, key, algorithm=alg, headers=headers)
+    return {**account.headers(), "Authorization": f"Bearer {token}"}
+
+
+def test_no_key_is_good_for_another_algorithm_than_its_own(
+    issuer: Issuer, account: Account
+) -> None:
+    public_key = issuer.token_key.public_key().public_bytes_raw()
+    confused = [
+        signed(issuer, account, None, "none"),
+        # The public key is public: as a secret of HMAC anybody could sign with it.
+        signed(issuer, account, public_key, "HS256"),
+        signed(issuer, account, public_key.hex().encode(), "HS512"),
+        signed(issuer, account, ec.generate_private_key(ec.SECP256R1()), "ES256"),
+    ]
+    for headers in confused:
+        with pytest.raises(Unauthenticated) as refusal:
+            admit(headers, trusted(issuer))
+        assert refusal.value.reason == "token_algorithm"
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ({"kid": "k2"}, "token_key_unknown"),
+        ({"typ": "JWT"}, "token_type"),
+        ({"typ": None}, "token_type"),
+    ],
+)
+def test_the_tokens_header_names_its_type_and_key(
+    issuer: Issuer, account: Account, header: dict[str, Any], reason: str
+) -> None:
+    headers = signed(issuer, account, issuer.token_key, "EdDSA", **header)
+    with pytest.raises(Unauthenticated) as refusal:
+        admit(headers, trusted(issuer))
+    assert refusal.value.reason == reason
+
+
+def test_a_token_nested_beyond_reason_is_malformed(issuer: Issuer, account: Account) -> None:
+    header = urlsafe_b64encode(b'{"a":' * 500 + b"[" * 600).rstrip(b"=").decode()
+    headers = {**account.headers(), "Authorization": f"Bearer {header[:4000]}.e30.AA"}
+    with pytest.raises(Unauthenticated) as refusal:
+        admit(headers, trusted(issuer))
+    assert refusal.value.reason == "token_malformed"
 
 
 @pytest.mark.parametrize("missing", ["Authorization", "Client-Cert"])
@@ -98,6 +160,18 @@ def test_a_certificate_header_that_is_no_byte_sequence_is_refused(
 ) -> None:
     with pytest.raises(Unauthenticated):
         admit({**account.headers(), "Client-Cert": value}, trusted(issuer))
+
+
+@pytest.mark.parametrize("name", ["Authorization", "Client-Cert"])
+def test_a_proof_that_is_there_twice_is_none(account: Account, name: str) -> None:
+    headers = account.headers()
+    assert proof_headers({"headers": headers}) == {k.lower(): v for k, v in headers.items()}
+    spelled = {"headers": {**headers, name.lower(): "another"}}
+    repeated = {"multiValueHeaders": {**{k: [v] for k, v in headers.items()}, name: ["a", "b"]}}
+    for event in (spelled, repeated):
+        with pytest.raises(Unauthenticated) as refusal:
+            proof_headers(event)
+        assert refusal.value.reason == "header_twice"
 
 
 def test_a_token_of_another_issuers_key_is_refused(issuer: Issuer, account: Account) -> None:

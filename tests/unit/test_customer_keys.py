@@ -1,6 +1,8 @@
 """Which KMS keys encrypt and decrypt: those of the template, and those that rotations added."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import boto3
@@ -9,6 +11,7 @@ from moto import mock_aws
 
 from federation import secrets
 from federation.limits import CUSTOMER_KEYS_REST_S, CUSTOMER_KEYS_TTL_S
+from persist import customer_keys
 from persist.customer_keys import CustomerKeys, key_identity
 
 FIRST = "arn:aws:kms:eu-central-1:111122223333:key/mrk-1"
@@ -79,8 +82,6 @@ def test_a_rotation_is_noticed_after_its_time_beside_the_work(ssm: Any) -> None:
     for _ in range(500):
         if keys.of("Europe") == (SECOND, FIRST):
             break
-        import time
-
         time.sleep(0.01)
     assert keys.of("Europe") == (SECOND, FIRST)
 
@@ -106,3 +107,29 @@ def test_known_keys_serve_on_while_the_parameter_can_not_be_read(ssm: Any) -> No
     clock.now_s = CUSTOMER_KEYS_TTL_S
     assert keys.renewed("Europe", known) is None
     assert keys.of("Europe") == (SECOND, FIRST)
+
+
+def test_the_first_to_ask_at_once_read_the_list_once_and_all_know_it(
+    ssm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _put(ssm, SECOND)
+    reads: list[str] = []
+
+    class Counting:
+        def get_parameter(self, Name: str) -> Any:
+            reads.append(Name)
+            time.sleep(0.05)
+            return ssm.get_parameter(Name=Name)
+
+    monkeypatch.setattr(customer_keys, "settings_client", lambda service: Counting())
+    keys = CustomerKeys({"Europe": FIRST}, PARAMETER)
+    with ThreadPoolExecutor(7) as pool:
+        found = list(pool.map(keys.of, ["Europe"] * 7))
+    assert found == [(SECOND, FIRST)] * 7
+    assert reads == [PARAMETER]
+
+
+@pytest.mark.parametrize("value", ["no JSON", '{"Europe": "not a list"}', "[]"])
+def test_a_list_of_another_form_is_not_believed(ssm: Any, value: str) -> None:
+    ssm.put_parameter(Name=PARAMETER, Value=value, Type="String", Overwrite=True)
+    assert CustomerKeys({"Europe": FIRST}, PARAMETER).of("Europe") == (FIRST,)

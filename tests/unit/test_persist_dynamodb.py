@@ -159,6 +159,8 @@ def handler(
     """The Lambda handler of the DynamoDB tier."""
     monkeypatch.setenv("TIER", "dynamodb")
     monkeypatch.setenv("SEALING_SECRET", "love/sealing")
+    monkeypatch.setenv("DELEGATES_SECRET", "love/delegates")
+    monkeypatch.setenv("REQUESTS_TABLE", "requests")
     monkeypatch.setenv("TRANSACTIONS_TABLE", TABLE)
     monkeypatch.setenv("KMS_KEY_ARNS", json.dumps(key_arns))
     known = (float("inf"), {"keys": groups.private_keys})
@@ -180,9 +182,14 @@ def test_the_handler_stores_fetches_and_tells_its_health(handler: Any, groups: A
     assert stored["receipts"][0]["status"] == "stored"
     assert handler(event)["receipts"] == stored["receipts"]
     transaction_id = item.envelope.header.transaction_id
-    found = handler({"action": "fetch", "transaction_id": transaction_id})
+    header = item.envelope.header
+    fetch = {"action": "fetch", "transaction_id": transaction_id}
+    found = handler({**fetch, "reader": {"account_id": header.recipient}})
     assert found["content"]["note"] == "hello"
     assert found["rewards"] == [["node-1", 2]] or found["rewards"] == [("node-1", 2)]
+    refused = handler({**fetch, "reader": {"account_id": "ee" * 32}})
+    assert (refused["outcome"], refused["reason"]) == ("forbidden", "not_a_party")
+    assert "content" not in refused
     assert handler({"action": "health"}) == {"tier": "dynamodb", "state": "up", "reason": None}
     with pytest.raises(ValueError, match="no action"):
         handler({"action": "drop"})

@@ -159,7 +159,7 @@ def test_a_record_whose_header_was_edited_is_not_opened(groups: Any, member: str
 def test_a_record_under_a_lost_sealing_key_is_damaged_not_a_crash(groups: Any) -> None:
     item, store = groups.item(), MemoryStore()
     store_group(groups.group(item), "atlas", store)
-    found = fetch(item.envelope.header.transaction_id, None, store, {})
+    found = fetch(item.envelope.header.transaction_id, None, store, {}, groups.to_a_party)
     assert found == {"outcome": "unavailable", "reason": "record_damaged"}
 
 
@@ -172,7 +172,7 @@ def test_whoever_asks_is_told_of_the_key_before_it_opens_content_and_only_then(
     used: list[str] = []
 
     def read(transaction_id: str, keys: dict[str, str]) -> Any:
-        return fetch(transaction_id, None, store, keys, used.append)
+        return fetch(transaction_id, None, store, keys, groups.to_a_party, used.append)
 
     assert read(transaction_id, groups.private_keys)["content"]
     assert used == ["sealing"]
@@ -188,7 +188,10 @@ def test_another_record_under_an_id_is_refused(groups: Any) -> None:
     store_group(groups.group(first, second), "atlas", store)
     ids = [one.envelope.header.transaction_id for one in (first, second)]
     store.records[ids[0]] = store.records[ids[1]]
-    assert fetch(ids[0], None, store, groups.private_keys)["reason"] == "record_damaged"
+    assert (
+        fetch(ids[0], None, store, groups.private_keys, groups.to_a_party)["reason"]
+        == "record_damaged"
+    )
 
 
 def test_a_breaker_opens_after_failures_and_lets_one_try_through_after_its_rest() -> None:

@@ -91,7 +91,15 @@ class Grouped(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """Proof that a transaction, or its rejection, is recorded in a tier."""
+    """Proof that a transaction, or its rejection, is recorded in a tier.
+
+    Attributes
+    ----------
+    continent : str
+        The home continent, whose keys encrypt the record.
+    cluster : str or None
+        The Atlas cluster that it lies in, if that is another continent's (`ALLOW_CROSS_REGION`).
+    """
 
     transaction_id: str
     status: Literal["stored", "rejected"]
@@ -101,6 +109,7 @@ class Receipt(msgspec.Struct, frozen=True):
     shard: int | None
     final: bool
     stored_at_ms: int
+    cluster: str | None = None
 
 
 class Persisted(msgspec.Struct, frozen=True):

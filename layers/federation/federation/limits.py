@@ -69,6 +69,17 @@ AUDIT_BATCH_BYTES_MAX: Final = 256 * 1024
 
 #: A store that refuses the login is asked again and again: one record for each of them suffices.
 STORE_REFUSAL_INTERVAL_S: Final = 60.0
+#: A signed query (RFC 9421) is good for so long after it was made, and may be ahead by so much
+#: where clocks differ.
+QUERY_AGE_S_MAX: Final = 60
+QUERY_AHEAD_S_MAX: Final = 5
+#: Of `Signature-Input` or `Signature`; one by ML-DSA-65 is 4,413 characters of base64.
+SIGNATURE_FIELD_CHARACTERS_MAX: Final = 5_000
+
+#: All header fields of a request, names and values. API Gateway takes 10,240 bytes and adds its own.
+REQUEST_HEADERS_BYTES_MAX: Final = 16 * 1024
+REQUEST_HEADERS_MAX: Final = 64
+REQUEST_PATH_CHARACTERS_MAX: Final = 256
 #: Uses, seconds and number of the data keys that encrypt records of DynamoDB and immuDB; KMS is
 #: waited for so long.
 RECORD_KEY_USES_MAX: Final = 2**20
@@ -82,3 +93,6 @@ CUSTOMER_KEYS_REST_S: Final = 1.0
 
 #: A new data key (`lovectl keys rotate --new-data-key`) is noticed after so long.
 DATA_KEY_NAME_TTL_S: Final = 60.0
+
+#: An unwrapped data key of MongoDB's field encryption is kept so long before KMS is asked again.
+DATA_KEY_LIFETIME_MS: Final = 300_000

@@ -43,6 +43,18 @@ REGIONS: Final[Mapping[Continent, tuple[str, ...]]] = {
     Continent.MIDDLE_EAST: ("me-south-1", "me-central-1"),
 }
 
+#: The cluster that takes a continent's records when its own can't, if that is allowed: the nearest,
+#: by the great circle between the preferred regions (Johannesburg for Africa).
+NEAREST: Final[Mapping[Continent, Continent]] = {
+    Continent.ASIA: Continent.OCEANIA,
+    Continent.EUROPE: Continent.MIDDLE_EAST,
+    Continent.NORTH_AMERICA: Continent.EUROPE,
+    Continent.SOUTH_AMERICA: Continent.AFRICA,
+    Continent.AFRICA: Continent.MIDDLE_EAST,
+    Continent.OCEANIA: Continent.ASIA,
+    Continent.MIDDLE_EAST: Continent.EUROPE,
+}
+
 
 class UnknownContinent(FederationError):
     """The name is none of the seven continents."""

@@ -18,10 +18,12 @@ locals {
     }
   }
 
-  # Rewrapping replaces a data key's wrapping; it never sees a transaction.
+  # Rewrapping replaces a data key's wrapping, a new data key takes over a name; neither sees a
+  # transaction.
   key_rotation_rights = {
-    FIND   = { (local.key_vault_database) = ["__keyVault"] }
-    UPDATE = { (local.key_vault_database) = ["__keyVault"] }
+    FIND   = { (local.key_vault_database) = ["__keyVault", "keyNames"] }
+    INSERT = { (local.key_vault_database) = ["__keyVault"] }
+    UPDATE = { (local.key_vault_database) = ["__keyVault", "keyNames"] }
   }
 
   roles = {
