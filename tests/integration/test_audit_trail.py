@@ -190,6 +190,14 @@ def test_a_killed_immudb_loses_no_acknowledged_event_and_doubles_none(bench: Ben
     assert verify(bench.reader()).clean
 
 
+def test_sessions_are_given_back_though_immudb_has_room_for_a_hundred_only(bench: Bench) -> None:
+    fill(bench, 1)
+    for _ in range(110):
+        reader = bench.reader()
+        assert reader.head().sequence == 1
+        reader.close()
+
+
 def test_a_login_that_immudb_refuses_is_told_from_an_immudb_that_is_down(bench: Bench) -> None:
     secret = {**bench.secret, "password": "Wrong-Horse-1"}
     wrong = AuditTrail(lambda: secret, TIMEOUT_S, COLD_S)

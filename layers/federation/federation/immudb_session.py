@@ -1,5 +1,6 @@
 """A session with one immuDB database, each read proved against what was seen of its history."""
 
+import contextlib
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -7,6 +8,7 @@ from typing import Any, Final, TypeVar
 import grpc
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
+from google.protobuf.empty_pb2 import Empty
 from immudb import ImmudbClient
 from immudb.exceptions import ErrCorruptedData
 from immudb.grpc import schema_pb2
@@ -17,6 +19,7 @@ from federation.errors import FederationError, SettingsError
 from federation.immudb_channel import open_channel
 
 KNOCK_TIMEOUT_S: Final = 0.2
+CLOSE_TIMEOUT_S: Final = 0.5
 _LOGIN_REFUSED: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 #: Gives the secret `love/immudb`.
@@ -110,7 +113,7 @@ class ImmudbSession:
                 raise ConditionFailed(details) from None
             if "data is corrupted" in details:
                 raise RecordCorrupted(details) from error
-            self.close()
+            self._forget()
             if "illegal state" in details:
                 raise ProofFailed("it does not know the state that was seen before") from error
             if not fresh and error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -118,7 +121,7 @@ class ImmudbSession:
                 return self.call(work)
             raise ImmudbUnavailable(error.code().name) from error
         except ErrCorruptedData as error:
-            self.close()
+            self._forget()
             raise ProofFailed("its proof doesn't hold") from error
 
     def get(self, key: bytes) -> Found | None:
@@ -161,10 +164,23 @@ class ImmudbSession:
         self.call(lambda client: client.currentState())
 
     def close(self) -> None:
-        """Give the connection back; the next call opens another."""
-        if self._client is not None:
-            self._client.channel.close()
-            self._client = None
+        """Give session and connection back; the next call opens another."""
+        ending = self._forget()
+        if ending is not None:
+            with contextlib.suppress(grpc.RpcError, grpc.FutureTimeoutError):
+                ending.result(CLOSE_TIMEOUT_S)
+
+    def _forget(self) -> Any:
+        """End the session without waiting for the server, which may be what fails.
+
+        A server keeps a session that nobody ended for minutes, and has room for 100 of them.
+        """
+        client, self._client = self._client, None
+        if client is None:
+            return None
+        ending = client.stub.CloseSession.future(Empty(), timeout=CLOSE_TIMEOUT_S)
+        ending.add_done_callback(lambda _: client.channel.close())
+        return ending
 
     def _opened(self) -> ImmudbClient:
         if self._client is None:
@@ -235,6 +251,8 @@ def create_database(access: Access, database_member: str, timeout_s: float) -> N
     except grpc.RpcError as error:
         raise ImmudbUnavailable(f"{name!r} can't be made: {error.details()}") from error
     finally:
+        with contextlib.suppress(grpc.RpcError):
+            client.stub.CloseSession(Empty(), timeout=CLOSE_TIMEOUT_S)
         client.channel.close()
 
 
