@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -16,7 +17,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from federation.audit import record_store_refusal
 from federation.regions import CLUSTERS, CONTINENTS, NEAREST, Continent
 from federation.route_providers import RoutesUnavailable
 from federation.routing import Route, Router, start_router
@@ -25,7 +25,7 @@ from persist.breaker import Breaker
 from persist.customer_keys import CustomerKeys
 from persist.encryption_schema import DATABASE, TRANSACTIONS
 from persist.field_encryption import CsfleMode, FieldKeys, aws_credentials, data_key_name
-from persist.login import login_refused
+from persist.login import Handshake, note_failure
 from persist.motor_db_handler import Document, MotorDBHandler
 from persist.record import Record, Rejection
 from persist.tier import Inserted, TierUnavailable
@@ -239,17 +239,20 @@ class AtlasTier:
             raise TierUnavailable(f"Atlas {continent}: {error.detail}") from error
         except (PyMongoError, BotoCoreError, ClientError, OSError, TimeoutError) as error:
             breaker.failed()
-            if login_refused(error):
-                # Beside the work of the other continents: it waits for SQS.
-                await asyncio.to_thread(
-                    record_store_refusal,
-                    source="persist",
-                    store=f"mongodb {continent}",
-                    detail=str(error),
-                )
+            note_failure(f"mongodb {continent}", error, partial(self._handshakes, continent))
             raise TierUnavailable(f"Atlas {continent}: {type(error).__name__}") from error
         breaker.succeeded()
         return answer
+
+    def _handshakes(self, continent: str) -> list[Handshake]:
+        """The servers of the continent's cluster, as far as it is known."""
+        route = self._router.known_route(continent)
+        if route is None:
+            return []
+        return [
+            Handshake(host, port, route.ca_pem, route.client_pem)
+            for host, port in parse_uri(route.uri)["nodelist"]
+        ]
 
     async def _handler(self, way: _Way) -> MotorDBHandler:
         credentials = aws_credentials()

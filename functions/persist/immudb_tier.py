@@ -20,6 +20,7 @@ from federation.settings import load_settings
 from persist.breaker import Breaker
 from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
+from persist.login import Handshake, note_failure
 from persist.record import Record, Rejection, as_text
 from persist.tier import Inserted, TierUnavailable
 
@@ -70,6 +71,7 @@ class ImmudbTier:
         timeout_s: float,
         cold_timeout_s: float,
     ) -> None:
+        self._access = access
         self._session = ImmudbSession(access, "database", timeout_s, cold_timeout_s)
         self._encryption = encryption
         self._breaker = Breaker()
@@ -192,6 +194,11 @@ class ImmudbTier:
         found = self._guarded(lambda: self._session.get(key))
         return None if found is None else found.value
 
+    def _handshakes(self) -> list[Handshake]:
+        access = self._access()
+        host, _, port = str(access["address"]).rpartition(":")
+        return [Handshake(host, int(port), access["server_ca_pem"], access["client_pem"])]
+
     def _guarded(self, call: Callable[[], Result]) -> Result:
         """Call behind the breaker."""
         if not self._breaker.allows():
@@ -207,6 +214,8 @@ class ImmudbTier:
             self._breaker.failed()
             if isinstance(error, LoginRefused):
                 record_store_refusal(source="persist", store="immudb", detail=error.detail)
+            else:
+                note_failure("immudb", error, self._handshakes)
             raise TierUnavailable(error.detail) from error
         self._breaker.succeeded()
         return answer

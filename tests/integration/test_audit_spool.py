@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from federation.limits import AUDIT_REST_S
 from federation.regions import CONTINENTS
 from federation.routing import start_router
 from federation.telemetry import stage_logger
+from lovectl.processes import free_ports
 from lovectl.servers import LOCAL_REGION, aws_client, session_arguments
+from persist import login
 from persist.atlas import AtlasSettings, AtlasTier
 from persist.field_encryption import FieldKeys, aws_credentials
 from persist.immudb_tier import ImmudbTier
 from persist.kms_encryption import KmsEncryption
+from persist.login import Handshake, note_failure
 from persist.motor_db_handler import MotorDBHandler
 from persist.tier import TierUnavailable
 
@@ -138,6 +142,7 @@ def recorded(
     for name, value in values.items():
         monkeypatch.setitem(os.environ, name, value)
     monkeypatch.setattr(audit, "_store_refusals_s", {})
+    monkeypatch.setattr(login, "_looked_s", {})
     audit._spool.cache_clear()
 
     def take() -> list[dict[str, Any]]:
@@ -195,8 +200,14 @@ def test_a_login_that_immudb_refuses_is_recorded_once(
     assert "Wrong-Password-1" not in json.dumps(refused)
 
 
-def test_a_client_without_certificate_is_refused_by_mongodb_and_that_is_recorded(
-    recorded: Callable[[], list[dict[str, Any]]], key_arn: str, ferretdb: Any, tmp_path: Path
+@pytest.mark.parametrize("foreign", [False, True], ids=["none", "of a foreign CA"])
+def test_a_certificate_that_mongodb_refuses_is_recorded(
+    foreign: bool,
+    recorded: Callable[[], list[dict[str, Any]]],
+    key_arn: str,
+    ferretdb: Any,
+    foreign_pki: Any,
+    tmp_path: Path,
 ) -> None:
     uri = f"mongodb://127.0.0.1:{ferretdb.port}/?tls=true&directConnection=true"
     router = start_router(
@@ -204,12 +215,51 @@ def test_a_client_without_certificate_is_refused_by_mongodb_and_that_is_recorded
             "MONGO_URI_PROVIDER": "environment",
             **{f"MONGO_URI_{one.name}": uri for one in CONTINENTS},
             "MONGO_CA_PEM": ferretdb.pki.ca_file.read_text(),
+            "MONGO_CLIENT_PEM": foreign_pki.client_pem_file.read_text() if foreign else "",
         }
     )
     settings = AtlasSettings(json.dumps({one.value: key_arn for one in CONTINENTS}))
     tier = AtlasTier(settings, router, tmp_path)
     with pytest.raises(TierUnavailable):
         tier.reject("Europe", [])
-    [refused] = recorded()
+    [refused] = waited_for(recorded)
     assert refused["reason"] == "store_login_refused"
     assert refused["detail"].startswith("mongodb Europe: ")
+    assert "alert" in refused["detail"]
+
+
+def test_a_certificate_that_immudb_s_front_refuses_is_recorded(
+    recorded: Callable[[], list[dict[str, Any]]],
+    key_arn: str,
+    immudb_access: dict[str, str],
+    foreign_pki: Any,
+) -> None:
+    access = {**immudb_access, "client_pem": foreign_pki.client_pem_file.read_text()}
+    tier = ImmudbTier(lambda: access, KmsEncryption({"Europe": key_arn}), 1.0, 3.0)
+    with pytest.raises(TierUnavailable):
+        tier.ping()
+    [refused] = waited_for(recorded)
+    assert refused["detail"].startswith("immudb: ")
+    assert "alert" in refused["detail"]
+
+
+def test_a_store_that_is_down_has_refused_nobody(
+    recorded: Callable[[], list[dict[str, Any]]], immudb_access: dict[str, str]
+) -> None:
+    ca_pem, client_pem = immudb_access["server_ca_pem"], immudb_access["client_pem"]
+    host, _, port = immudb_access["address"].rpartition(":")
+    nobody = Handshake(host, free_ports(1)[0], ca_pem, client_pem)
+    taken = Handshake(host, int(port), ca_pem, client_pem)
+    looked = note_failure("immudb", OSError("refused"), lambda: [nobody, taken])
+    assert looked is not None
+    assert looked.result(30) is None
+    assert recorded() == []
+    assert note_failure("immudb", OSError("refused"), lambda: [nobody]) is None
+
+
+def waited_for(recorded: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What is recorded beside the work comes a little later."""
+    end_s = time.monotonic() + 30
+    while not (found := recorded()) and time.monotonic() < end_s:
+        time.sleep(0.05)
+    return found
