@@ -107,14 +107,20 @@ def immudb_values(access: ImmudbAccess, prefix: bytes) -> Iterator[bytes]:
             )
         )
         metadata = (("sessionid", session.sessionID),)
-        seek = b""
-        while True:
-            request = schema_pb2.ScanRequest(prefix=prefix, seekKey=seek, limit=SCAN_ENTRIES_MAX)
-            entries = stub.Scan(request, metadata=metadata).entries
-            yield from (entry.value for entry in entries)
-            if len(entries) < SCAN_ENTRIES_MAX:
-                return
-            seek = entries[-1].key
+        try:
+            seek = b""
+            while True:
+                request = schema_pb2.ScanRequest(
+                    prefix=prefix, seekKey=seek, limit=SCAN_ENTRIES_MAX
+                )
+                entries = stub.Scan(request, metadata=metadata).entries
+                yield from (entry.value for entry in entries)
+                if len(entries) < SCAN_ENTRIES_MAX:
+                    return
+                seek = entries[-1].key
+        finally:
+            # The server keeps only so many, each for minutes.
+            stub.CloseSession(empty_pb2.Empty(), metadata=metadata)
 
 
 def _copy(record: Mapping[str, Any], tier: Any, continent: str) -> Copy:

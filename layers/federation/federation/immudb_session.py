@@ -1,5 +1,6 @@
 """A session with one immuDB database, each read proved against what was seen of its history."""
 
+import contextlib
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -110,7 +111,7 @@ class ImmudbSession:
                 raise ConditionFailed(details) from None
             if "data is corrupted" in details:
                 raise RecordCorrupted(details) from error
-            self.close()
+            self._forget()
             if "illegal state" in details:
                 raise ProofFailed("it does not know the state that was seen before") from error
             if not fresh and error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -118,7 +119,7 @@ class ImmudbSession:
                 return self.call(work)
             raise ImmudbUnavailable(error.code().name) from error
         except ErrCorruptedData as error:
-            self.close()
+            self._forget()
             raise ProofFailed("its proof doesn't hold") from error
 
     def get(self, key: bytes) -> Found | None:
@@ -161,7 +162,14 @@ class ImmudbSession:
         self.call(lambda client: client.currentState())
 
     def close(self) -> None:
-        """Give the connection back; the next call opens another."""
+        """End the session, of which the server keeps only so many; the next call opens another."""
+        if self._client is not None:
+            with contextlib.suppress(grpc.RpcError):
+                self._client.closeSession()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop a session that failed without asking its server anything more: it may be hanging."""
         if self._client is not None:
             self._client.channel.close()
             self._client = None
