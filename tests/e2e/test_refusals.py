@@ -306,6 +306,7 @@ class Row:
     reason: str | None = None
 
 
+#: When the tests were collected; distances are large, as they may run much later.
 NOW_S = int(time.time())
 NOBODY = Ed25519PrivateKey.generate()
 P256 = ec.generate_private_key(ec.SECP256R1())
@@ -343,10 +344,10 @@ TOKENS = [
         "token_type"),
     Row("claims changed after signing", tampered, 401, "token_signature"),
     Row("expired", claims(exp=NOW_S - 60, iat=NOW_S - 120), 401, "token_expired"),
-    Row("not yet valid", claims(nbf=NOW_S + 3000), 401, "token_not_yet_valid"),
-    Row("issued in the future", claims(iat=NOW_S + 3000, exp=NOW_S + 3300), 401,
+    Row("not yet valid", claims(nbf=NOW_S + 86_400), 401, "token_not_yet_valid"),
+    Row("issued in the future", claims(iat=NOW_S + 86_400, exp=NOW_S + 86_700), 401,
         "token_not_yet_valid"),
-    Row("longer-lived than allowed", claims(exp=NOW_S + 90_000), 401, "token_lifetime"),
+    Row("longer-lived than allowed", claims(exp=NOW_S + 864_000), 401, "token_lifetime"),
     Row("of another issuer", claims(iss="https://elsewhere.example"), 401, "token_issuer"),
     Row("for another audience", claims(aud="https://elsewhere.example"), 401, "token_audience"),
     Row("without cnf", claims(cnf=None), 401, "token_claim_missing"),
@@ -412,7 +413,7 @@ QUERIES = [
     Row("under another algorithm's name", query_as(algorithm="ML-DSA-65"), 403,
         "bad_query_signature"),
     Row("made too long ago", query(created_s=NOW_S - QUERY_AGE_S_MAX - 60), 403, "stale_query"),
-    Row("made in the future", query(created_s=NOW_S + QUERY_AHEAD_S_MAX + 3600), 403,
+    Row("made in the future", query(created_s=NOW_S + QUERY_AHEAD_S_MAX + 86_400), 403,
         "stale_query"),
     Row("used before", replayed, 403, "replayed_query"),
     Row("used before, by another account", replayed_by_another, 403, "replayed_query"),
