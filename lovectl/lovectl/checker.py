@@ -93,6 +93,7 @@ def immudb_records(stores: Stores, prefix: str = "transaction:") -> Iterator[dic
 
 def immudb_values(access: ImmudbAccess, prefix: bytes) -> Iterator[bytes]:
     """Every value under `prefix`, over a session of its own."""
+    from google.protobuf import empty_pb2
     from immudb.grpc import schema_pb2, schema_pb2_grpc
 
     from federation.immudb_channel import open_channel
