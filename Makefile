@@ -46,7 +46,7 @@ TRIXIE_PACKAGES := openssl,haproxy,python3,python3-msgspec
 
 .PHONY: test-pqtls
 test-pqtls: setup $(TRIXIE)/ready ## post-quantum TLS by Debian trixie's OpenSSL 3.5 (as root, on Debian)
-	LOVE_TRIXIE=$(TRIXIE)/root $(RUN) pytest -q -m pqtls
+	LOVE_TRIXIE=$(TRIXIE)/root $(RUN) pytest -q -m pqtls tests/pqtls
 
 $(TRIXIE)/ready:
 	if [ "$$(id -u)" != 0 ]; then echo 'make test-pqtls needs root: it makes a chroot' >&2; exit 1; fi

@@ -93,6 +93,7 @@ def immudb_records(stores: Stores, prefix: str = "transaction:") -> Iterator[dic
 
 def immudb_values(access: ImmudbAccess, prefix: bytes) -> Iterator[bytes]:
     """Every value under `prefix`, over a session of its own."""
+    from google.protobuf import empty_pb2
     from immudb.grpc import schema_pb2, schema_pb2_grpc
 
     from federation.immudb_channel import open_channel
@@ -107,14 +108,20 @@ def immudb_values(access: ImmudbAccess, prefix: bytes) -> Iterator[bytes]:
             )
         )
         metadata = (("sessionid", session.sessionID),)
-        seek = b""
-        while True:
-            request = schema_pb2.ScanRequest(prefix=prefix, seekKey=seek, limit=SCAN_ENTRIES_MAX)
-            entries = stub.Scan(request, metadata=metadata).entries
-            yield from (entry.value for entry in entries)
-            if len(entries) < SCAN_ENTRIES_MAX:
-                return
-            seek = entries[-1].key
+        try:
+            seek = b""
+            while True:
+                request = schema_pb2.ScanRequest(
+                    prefix=prefix, seekKey=seek, limit=SCAN_ENTRIES_MAX
+                )
+                entries = stub.Scan(request, metadata=metadata).entries
+                yield from (entry.value for entry in entries)
+                if len(entries) < SCAN_ENTRIES_MAX:
+                    return
+                seek = entries[-1].key
+        finally:
+            # The server keeps only so many, each for minutes.
+            stub.CloseSession(empty_pb2.Empty(), metadata=metadata)
 
 
 def _copy(record: Mapping[str, Any], tier: Any, continent: str) -> Copy:

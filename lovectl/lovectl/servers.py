@@ -109,6 +109,8 @@ class ImmuDbServer(Server):
                 "--clientcas",
                 str(pki.ca_file),
                 "--auth",
+                # By default 100; a session that was not closed counts for three minutes.
+                "--max-sessions=1000",
                 # Listeners that nobody needs, on fixed ports.
                 "--metrics-server=false",
                 "--pgsql-server=false",
