@@ -27,6 +27,7 @@ from federation.limits import (
 )
 from federation.message_signatures import content_digest
 from lovectl import audit_commands
+from lovectl.access import Access
 from lovectl.accounts import sign, unsigned_transaction
 from lovectl.checker import read_copies
 from lovectl.pki import AccountKey, FederationCa
@@ -502,9 +503,10 @@ def test_the_table_is_as_long_as_it_should_be() -> None:
     assert len(names) == len(set(names)) >= 40
 
 
-def test_the_audit_trail_of_all_this_is_whole() -> None:
+def test_the_audit_trail_of_all_this_is_whole(access: Access) -> None:
+    del access  # the stack must be up; whatever ran before, all that was logged is there
     done = CliRunner().invoke(audit_commands.app, ["verify", "--logs", "--name", "tests", "--json"])
     report = json.loads(done.stdout)
     assert (done.exit_code, report["verdict"], report["findings"]) == (0, "whole", [])
     assert report["logged_but_not_in_trail"] == []
-    assert report["entries"] >= sum(row.reason is not None for row in TABLE)
+    assert report["entries"] >= report["logged"] > 0
