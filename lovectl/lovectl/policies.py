@@ -14,7 +14,8 @@ from typing import Any, Final
 #: Actions of SQS that AWS applies to the call with a batch too.
 BATCHED: Final = ("sqs:SendMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility")
 ENCRYPTION_CONTEXT: Final = "kms:EncryptionContext:"
-#: Logical id of the boundary, which template.yaml sets for every function.
+#: Logical id of the boundary, which template.yaml sets for every function; another template that
+#: has none is deployed without.
 BOUNDARY: Final = "Boundary"
 
 Document = dict[str, Any]
@@ -36,9 +37,9 @@ def adapt_policies(client: Callable[..., Any], stack_name: str) -> None:
         one["LogicalResourceId"]: (one["ResourceType"], one["PhysicalResourceId"])
         for one in resources["StackResources"]
     }
-    _, boundary = ids[BOUNDARY]
     for logical_id, (kind, name) in ids.items():
-        if kind == "AWS::Lambda::Function":
+        if kind == "AWS::Lambda::Function" and BOUNDARY in ids:
+            _, boundary = ids[BOUNDARY]
             _, role = ids[f"{logical_id}Role"]
             iam.put_role_permissions_boundary(RoleName=role, PermissionsBoundary=boundary)
         elif kind == "AWS::IAM::Role":
