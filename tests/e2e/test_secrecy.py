@@ -136,7 +136,11 @@ def test_a_message_in_the_inbox_holds_no_clear_content(
 def inbox_paused(access: Access) -> Iterator[None]:
     """Nobody takes messages from the inbox inside the block."""
     functions = access.aws("lambda")
-    [mapping] = functions.list_event_source_mappings()["EventSourceMappings"]
+    [mapping] = [
+        one
+        for one in functions.list_event_source_mappings()["EventSourceMappings"]
+        if "Dispatch" in one["FunctionArn"]
+    ]
     functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
     try:
         time.sleep(0.5)  # the poller may hold a receive that began before
