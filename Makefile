@@ -40,6 +40,10 @@ test: setup $(ASL_VALIDATOR) ## every test: unit, integration, end to end, simul
 	cargo test --release --locked --manifest-path layers/rust_core/Cargo.toml -- --show-output
 	$(RUN) pytest -q -m 'not sam and not pqtls'
 
+.PHONY: test-kill
+test-kill: setup ## kill a voting delegate 1,000 times at random: no nonce is signed for two transactions
+	LOVE_KILLS=$${LOVE_KILLS:-1000} $(RUN) pytest -q -s tests/integration/test_vote_lock_kills.py
+
 # No mount is made in it, so that `make clean` may delete it at any time.
 TRIXIE := $(CACHE)/trixie
 TRIXIE_PACKAGES := openssl,haproxy,python3,python3-msgspec
