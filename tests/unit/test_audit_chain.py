@@ -241,6 +241,20 @@ def test_without_a_head_the_end_is_looked_for(head: bytes | None) -> None:
     assert verdict.head == trail.head
 
 
+@pytest.mark.parametrize("looks", range(1, 12))
+def test_at_whatever_look_an_entry_is_appended_it_is_no_fault(looks: int) -> None:
+    class Growing(Trail):
+        looks_left = looks
+
+        def get(self, key: bytes) -> Found | None:
+            self.looks_left -= 1
+            if self.looks_left == 0:
+                self.extend([{"id": "later", "data": {}}])
+            return super().get(key)
+
+    assert verify(Growing(2)).findings == ()
+
+
 def test_what_is_appended_while_it_is_verified_is_no_fault() -> None:
     class Growing(Trail):
         grown = False
