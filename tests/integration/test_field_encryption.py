@@ -23,7 +23,12 @@ from persist.encryption_schema import (
     encrypting_schema,
     key_id_of,
 )
-from persist.field_encryption import FieldKeys, aws_credentials
+from persist.field_encryption import (
+    KEY_VAULT,
+    KEY_VAULT_DATABASE,
+    FieldKeys,
+    aws_credentials,
+)
 from persist.key_rotation import KeyVault, RotationFailed
 from persist.kms_encryption import KmsEncryption
 from persist.motor_db_handler import MotorDBHandler
@@ -264,6 +269,20 @@ def test_a_data_key_opens_with_the_replica_of_its_kms_key_in_another_region(
     assert vault.rewrap(continent, replica) == 1
     fresh = handler(_keys(continent, replica))
     assert fresh.find_one(collection, {"_id": 1})["content"] == b"text"
+
+
+def test_a_region_without_a_replica_leaves_the_vault_as_it_was(
+    handler: Any, keys: FieldKeys, collection: str, vault: KeyVault, continent: str, raw: Any
+) -> None:
+    handler(keys).insert_one(collection, {"_id": 1, "content": b"text"})
+    stored = raw.client[KEY_VAULT_DATABASE][KEY_VAULT]
+    [key_id] = vault.data_keys(continent)
+    before = stored.find_one({"_id": key_id})["masterKey"]
+    nowhere = keys.kms_key_arn.replace(LOCAL_REGION, "sa-east-1")
+    with pytest.raises(EncryptionError):
+        vault.rewrap(continent, nowhere)
+    assert stored.find_one({"_id": key_id})["masterKey"] == before
+    assert handler(keys).find_one(collection, {"_id": 1})["content"] == b"text"
 
 
 def test_a_new_data_key_encrypts_what_is_written_then_and_old_documents_stay_readable(
