@@ -58,7 +58,7 @@ def main() -> int:
 def bench(access: Access) -> dict[str, Any]:
     """All batch sizes on one running stack; spreads in milliseconds."""
     states = access.aws("stepfunctions")
-    noop = deploy_noop(access.aws("lambda"), states)
+    noop = deploy_noop(access.aws)
     sent: list[str] = []
     batches = {}
     with MongoClient[dict[str, Any]](access.stores.mongo_uris[CONTINENT.value]) as mongo:

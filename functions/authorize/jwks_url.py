@@ -1,8 +1,10 @@
 """Fetches the issuer's JWK Set over TLS, with a limit to each wait and to what is taken."""
 
+import contextlib
 import http.client
 import socket
 import ssl
+import threading
 import time
 from typing import Final
 from urllib.parse import urlsplit
@@ -67,10 +69,23 @@ def fetch_jwks(url: str, ca_pem: str | None) -> bytes:
         line: socket.socket = connection.sock
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         _wait_until(line, ends_s)
-        connection.request("GET", target, headers={"Accept": "application/jwk-set+json"})
-        return _read(connection.getresponse(), line, ends_s)
-    except http.client.HTTPException as error:
-        raise BadKeySet(f"{url}: {type(error).__name__}") from None
+        # The limit of a socket is for each piece; an issuer that drips header fields needs another.
+        end = threading.Timer(FETCH_TIMEOUT_S, _end, (line,))
+        end.daemon = True
+        end.start()
+        try:
+            connection.request("GET", target, headers={"Accept": "application/jwk-set+json"})
+            answer = _read(connection.getresponse(), line, ends_s)
+        except OSError:
+            _check_time(ends_s)  # it may be us who ended it
+            raise
+        except http.client.HTTPException as error:
+            _check_time(ends_s)
+            raise BadKeySet(f"{url}: {type(error).__name__}") from None
+        finally:
+            end.cancel()
+        _check_time(ends_s)
+        return answer
     finally:
         connection.close()
 
@@ -90,7 +105,16 @@ def _read(response: http.client.HTTPResponse, line: socket.socket, ends_s: float
 
 
 def _wait_until(line: socket.socket, ends_s: float) -> None:
-    left_s = ends_s - time.monotonic()
-    if left_s <= 0:
+    _check_time(ends_s)
+    line.settimeout(max(0.001, ends_s - time.monotonic()))
+
+
+def _check_time(ends_s: float) -> None:
+    if time.monotonic() >= ends_s:
         raise TimeoutError(f"the issuer did not answer in {FETCH_TIMEOUT_S} s")
-    line.settimeout(left_s)
+
+
+def _end(line: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        # The socket's own, as TLS' would take its state away from who is reading just now.
+        socket.socket.shutdown(line, socket.SHUT_RDWR)

@@ -389,9 +389,24 @@ async def _conflicts(handler: MotorDBHandler, records: Sequence[Record]) -> froz
 
 
 async def _knock(uri: str) -> None:
-    for host, port in parse_uri(uri)["nodelist"]:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), KNOCK_TIMEOUT_S)
-        writer.close()
+    """Raise OSError or TimeoutError unless a server accepts; the driver finds the primary itself."""
+    tries = [asyncio.ensure_future(_accept(*one)) for one in parse_uri(uri)["nodelist"]]
+    failure: Exception = OSError("the URI names no server")
+    try:
+        for one in asyncio.as_completed(tries):
+            try:
+                return await one
+            except (OSError, TimeoutError) as error:
+                failure = error
+        raise failure
+    finally:
+        for one in tries:
+            one.cancel()
+
+
+async def _accept(host: str, port: int) -> None:
+    _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), KNOCK_TIMEOUT_S)
+    writer.close()
 
 
 def _document(record: Record, sealed: bytes) -> Document:

@@ -13,6 +13,7 @@ from typing import Any, Self
 from bson.binary import UUID_SUBTYPE, Binary
 from pymongo import MongoClient, ReturnDocument
 from pymongo.encryption import ClientEncryption
+from pymongo.errors import PyMongoError
 
 from federation.errors import FederationError
 from persist.customer_keys import key_identity, region_of
@@ -97,9 +98,11 @@ class KeyVault:
         """
         ids = self.data_keys(continent)
         others: list[Binary] = []
+        moved: dict[Binary, Mapping[str, Any]] = {}
         for key_id in ids:
             before = self._master_key(key_id)
             if _moved(before["key"], kms_key_arn):
+                moved[key_id] = before
                 self._keys.update_one(
                     {"_id": key_id},
                     {
@@ -117,7 +120,13 @@ class KeyVault:
                 provider="aws",
                 master_key=_master_key(self._master_key(others[0]), kms_key_arn),
             )
-        self._check(ids, kms_key_arn)
+        try:
+            self._check(ids, kms_key_arn)
+        except (PyMongoError, RotationFailed):
+            # The way to KMS was changed unproved: an ARN that names no replica closes the vault.
+            for key_id, known in moved.items():
+                self._keys.update_one({"_id": key_id}, {"$set": {"masterKey": known}})
+            raise
         return len(ids)
 
     def start_data_key(self, continent: str, kms_key_arn: str) -> Binary | None:

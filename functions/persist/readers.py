@@ -134,6 +134,9 @@ class Readers:
                 "stale_query",
                 f"created is at most {QUERY_AGE_S_MAX} s ago and {QUERY_AHEAD_S_MAX} s ahead",
             )
+        if not reader.request_id:
+            # Two requests without an id would pass for one, and its nonce for unused.
+            raise NoncesUnavailable("the request has no id")
         if not self._use_nonce(signed.keyid, signed.nonce, reader.request_id, now_s):
             raise ReadForbidden("replayed_query", "this signature was used before")
 

@@ -15,6 +15,7 @@ import msgspec
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.middlewares import NextMiddleware
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from botocore.config import Config
 
 import cert_rust
@@ -28,7 +29,7 @@ from federation.limits import (
 )
 from federation.secrets import read_secret
 from federation.settings import load_settings
-from federation.telemetry import stage_handler, stage_logger
+from federation.telemetry import NAMESPACE, stage_handler, stage_logger
 from federation.transaction import Envelope
 from send.city_dag_handler import CityDAGHandler, InboxUnreachable
 from send.http_headers import cors_of, finish
@@ -250,6 +251,13 @@ def _settings_rate() -> Rate:
     return Rate(_settings().rate_per_s, _settings().rate_burst)
 
 
+def _rate_uncounted(why: str) -> None:
+    """An alarm of template.yaml watches the metric: an outage passes, a missing right does not."""
+    _log.warning(why)
+    with single_metric("rate_uncounted", MetricUnit.Count, 1, namespace=NAMESPACE) as metric:
+        metric.add_dimension("service", "send")
+
+
 @functools.cache
 def _rates() -> SenderRate:
     timeout_ms = _settings().rate_timeout_ms
@@ -257,7 +265,7 @@ def _rates() -> SenderRate:
         dynamodb_client(timeout_ms, timeout_ms, connections_max=1),
         _settings().requests_table,
         _settings_rate(),
-        failed=_log.warning,
+        failed=_rate_uncounted,
     )
 
 

@@ -20,7 +20,10 @@ import (
 
 const (
 	// handshakeTimeout ends a client that connects and does not prove who it is.
-	handshakeTimeout = 5 * time.Second
+	handshakeTimeout = 2 * time.Second
+	// handshakesMax bounds the clients that have not proven yet who they are: these take no place
+	// from those who have.
+	handshakesMax = 256
 	// dialTimeout ends the wait for a store that does not answer.
 	dialTimeout = 3 * time.Second
 	// connectionsMax bounds the clients that are served at once; one more is refused.
@@ -54,6 +57,7 @@ func (s *Server) Check() error {
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { _ = listener.Close() })
 	defer stop()
+	proving := make(chan struct{}, handshakesMax)
 	places := make(chan struct{}, connectionsMax)
 	for {
 		connection, err := listener.Accept()
@@ -67,33 +71,47 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 			continue
 		}
 		select {
-		case places <- struct{}{}:
-			go func() {
-				defer func() { <-places }()
-				s.handle(ctx, connection)
-			}()
+		case proving <- struct{}{}:
+			go s.handle(ctx, connection, proving, places)
 		default:
-			s.refused(connection, errors.New("too many connections"))
+			s.refused(connection, errors.New("too many handshakes"))
 			_ = connection.Close()
 		}
 	}
 }
 
-func (s *Server) handle(ctx context.Context, raw net.Conn) {
+func (s *Server) handle(ctx context.Context, raw net.Conn, proving, places chan struct{}) {
 	defer raw.Close()
+	client, err := s.prove(ctx, raw)
+	<-proving
+	if err != nil {
+		s.refused(raw, err)
+		return
+	}
+	select {
+	case places <- struct{}{}:
+		defer func() { <-places }()
+	default:
+		s.refused(raw, errors.New("too many connections"))
+		return
+	}
+	s.serve(ctx, raw, client)
+}
+
+// prove does the handshake: who has no certificate of the CA does not get past it.
+func (s *Server) prove(ctx context.Context, raw net.Conn) (*tls.Conn, error) {
 	client := tls.Server(raw, &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			return s.config()
 		},
 	})
-	proving, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	err := client.HandshakeContext(proving)
-	cancel()
-	if err != nil {
-		s.refused(raw, err)
-		return
-	}
+	limited, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	return client, client.HandshakeContext(limited)
+}
+
+func (s *Server) serve(ctx context.Context, raw net.Conn, client *tls.Conn) {
 	state := client.ConnectionState()
 	who := []any{
 		"remote", raw.RemoteAddr().String(),

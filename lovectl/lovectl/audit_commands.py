@@ -75,14 +75,15 @@ def verify_trail(
     finally:
         reader.close()
         blind.close()
-    whole = verdict.clean and not spool["dead_letters"]
-    whole = whole and len(unwritten) <= spool["waiting"]
+    broken = bool(not verdict.clean or spool["dead_letters"] or len(unwritten) > spool["waiting"])
+    # What waits may be these or others: who asks again once the spool is empty will know.
+    whole = not broken and not unwritten
     if verdict.clean:
         known.save(AUDIT_DATABASE)
         if verdict.head.sequence:
             write_anchor(anchor_file, verdict.head)
     report = {
-        "verdict": "whole" if whole else "broken",
+        "verdict": "broken" if broken else "whole" if whole else "unknown",
         "entries": verdict.head.sequence,
         "head": verdict.head.hash,
         "findings": [asdict(one) for one in verdict.findings],
@@ -96,7 +97,7 @@ def verify_trail(
     else:
         _print_report(report, verdict)
     if not whole:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(FAILED if broken else NOT_PROVED)
 
 
 @app.command("tail")

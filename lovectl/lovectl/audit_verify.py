@@ -218,6 +218,9 @@ def _end(
         last, vouched = seen, None
     beyond = last + 1
     while _is_there(reader, beyond):
+        newer = None if findings.has(0) else _head(reader, findings)
+        if newer is not None and newer.sequence >= beyond:
+            break  # it was appended meanwhile
         detail = "it lies behind the head of the trail"
         findings.add("behind_head", beyond, reader.event_id_of(beyond), detail)
         beyond += 1

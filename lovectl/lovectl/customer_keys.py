@@ -66,7 +66,12 @@ class CustomerKeyRing:
             return
         rotated[continent.value] = kept
         self._client("ssm").put_parameter(
-            Name=self._parameter, Value=json.dumps(rotated), Type="String", Overwrite=True
+            Name=self._parameter,
+            Value=json.dumps(rotated),
+            Type="String",
+            Overwrite=True,
+            # After some rotations of all continents it outgrows a standard parameter's 4 KB.
+            Tier="Intelligent-Tiering",
         )
 
     def _rotated(self) -> dict[str, list[str]]:

@@ -14,9 +14,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pymongo.errors import PyMongoError
 
 from federation.audit import record_key_use
+from federation.audit_spool import AuditSpool
 from federation.errors import FederationError
 from federation.regions import CONTINENTS, Continent
 from federation.routing import start_router
+from federation.telemetry import stage_logger
 from lovectl.access import Access
 from lovectl.checker import STORE_TIMEOUT_MS
 from lovectl.customer_keys import CUSTOMER_KEYS_OUTPUT, CustomerKeyRing
@@ -156,16 +158,19 @@ def rotate_keys(
         key is under a customer key that goes on working.
     """
     ring = CustomerKeyRing(stack.aws, stack.outputs)
+    spool = AuditSpool(stack.aws("sqs"), stack.outputs["AuditSpoolUrl"], stage_logger("audit"))
     with ExitStack() as opened:
         vaults = {one: opened.enter_context(_vault(stack, one)) for one in CONTINENTS}
         return [
-            _rotate(ring, vaults, continent, mode, to_key, new_data_key) for continent in continents
+            _rotate(ring, vaults, spool, continent, mode, to_key, new_data_key)
+            for continent in continents
         ]
 
 
 def _rotate(
     ring: CustomerKeyRing,
     vaults: Mapping[Continent, KeyVault],
+    spool: AuditSpool,
     continent: Continent,
     mode: Mode,
     to_key: str,
@@ -188,6 +193,7 @@ def _rotate(
             key=arn,
             purpose=f"rewrap data keys of {continent.value}, until now under {replaced}",
             subject=getpass.getuser(),
+            spool=spool,
         )
         rewrapped = sum(vault.rewrap(continent.value, arn) for vault in vaults.values())
         if new_data_key:

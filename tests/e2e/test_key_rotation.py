@@ -31,13 +31,18 @@ class Kept(NamedTuple):
     content: dict[str, Any]
 
 
-def test_rewrapping_during_traffic_fails_no_read_and_no_write(access: Access) -> None:
+def test_rewrapping_during_traffic_fails_no_read_and_no_write(
+    access: Access, audited: Callable[..., list[dict[str, Any]]]
+) -> None:
     report = rotate_in_traffic(access)
     _holds(report)
     assert [one["continent"] for one in report["continents"]] == [one.value for one in CONTINENTS]
     assert report["data_keys_rewrapped"] >= len(CONTINENTS)
     for one in report["continents"]:
         assert one["customer_key"] == one["replaced_key"]
+    uses = [one for one in audited(what="key.used") if one["source"] == "/functions/lovectl"]
+    assert {one["key"] for one in uses} == {one["customer_key"] for one in report["continents"]}
+    assert all(one["why"].startswith("rewrap data keys of ") for one in uses)
 
 
 def test_a_new_customer_key_and_data_key_take_over_during_traffic(access: Access) -> None:

@@ -110,7 +110,9 @@ def test_what_lies_away_is_found_while_home_is_down_and_when_it_is_back(
     for home_is_up in (False, True):
         if home_is_up:
             toxiproxy.api.up("home")
-        found = fetch(receipt.transaction_id, HOME, tier(home_is_up), groups.private_keys)
+        found = fetch(
+            receipt.transaction_id, HOME, tier(home_is_up), groups.private_keys, groups.to_a_party
+        )
         assert found["content"]["note"] == "away"
         assert found["receipt"] == msgspec.to_builtins(receipt)
 
@@ -151,7 +153,7 @@ def test_a_rejection_is_recorded_away_too(tier: Any, toxiproxy: Any, groups: Any
     refused = groups.item(outcome="rejected", reason="too_fast")
     (receipt,) = store_group(groups.group(refused), "atlas", tier(True)).receipts
     assert (receipt.status, receipt.cluster) == ("rejected", CLUSTERS[NEIGHBOUR])
-    found = fetch(receipt.transaction_id, HOME, tier(True), groups.private_keys)
+    found = fetch(receipt.transaction_id, HOME, tier(True), groups.private_keys, groups.to_a_party)
     assert found["receipt"] == msgspec.to_builtins(receipt)
 
 

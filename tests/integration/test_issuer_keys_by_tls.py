@@ -119,14 +119,15 @@ def test_an_answer_without_end_is_cut_off(serve: Callable[[Answer], str]) -> Non
         fetch_jwks(serve(pour), None)
 
 
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.0 200 OK\r\nSlow:", b"HTTP/1.0 200 OK\r\n\r\n"])
 def test_an_issuer_that_trickles_is_given_up(
-    serve: Callable[[Answer], str], monkeypatch: pytest.MonkeyPatch
+    start: bytes, serve: Callable[[Answer], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jwks_url, "FETCH_TIMEOUT_S", 0.3)
     stopped = threading.Event()
 
     def trickle(line: socket.socket) -> None:
-        line.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+        line.sendall(start)
         while not stopped.wait(0.05):
             line.sendall(b" ")
 

@@ -3,6 +3,7 @@
 `make test-pqtls` makes the chroot. Nothing is mounted in it; what its programs need is copied in.
 """
 
+import importlib
 import json
 import os
 import shutil
@@ -22,6 +23,12 @@ from lovectl.servers import FerretDbServer
 
 OPENSSL_CONF = REPOSITORY / "infrastructure" / "mongod" / "openssl.cnf"
 RUN_TIMEOUT_S = 60
+#: MongoDB's driver, and what the handler of `persist` imports, by their names.
+PACKAGES = (
+    *("bson", "dns", "gridfs", "pymongo"),
+    *("federation", "aws_lambda_powertools", "jmespath", "typing_extensions"),
+    *("botocore", "dateutil", "six", "urllib3"),
+)
 
 HAPROXY = """
 global
@@ -113,17 +120,15 @@ def trixie() -> Iterator[Trixie]:
 
 
 def _fill(trixie: Trixie) -> None:
-    import bson
-    import dns
-    import gridfs
-    import pymongo
-
     packages = trixie.outside / "packages"
-    # Their compiled parts are for another Python; all three do without.
-    ignored = shutil.ignore_patterns("__pycache__", "*.so")
-    for package in (bson, dns, gridfs, pymongo):
-        source = Path(str(package.__file__)).parent
-        shutil.copytree(source, packages / source.name, ignore=ignored)
+    # Their compiled parts are for another Python, and none needs them; nobody calls AWS from here.
+    ignored = shutil.ignore_patterns("__pycache__", "*.so", "data")
+    for name in PACKAGES:
+        source = Path(str(importlib.import_module(name).__file__))
+        if source.name == "__init__.py":
+            shutil.copytree(source.parent, packages / name, ignore=ignored)
+        else:
+            shutil.copy(source, packages / source.name)
     shutil.copytree(REPOSITORY / "functions" / "persist", packages / "persist", ignore=ignored)
     shutil.copy(Path(__file__).with_name("client.py"), trixie.outside / "client.py")
     shutil.copy(OPENSSL_CONF, trixie.outside / "openssl.cnf")

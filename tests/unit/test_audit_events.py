@@ -21,6 +21,7 @@ from federation.limits import (
     AUDIT_DETAIL_CHARACTERS_MAX,
     AUDIT_EVENT_ID_CHARACTERS_MAX,
     AUDIT_REST_S,
+    AUDIT_SENDING_S,
     STORE_REFUSAL_INTERVAL_S,
 )
 from federation.telemetry import stage_logger
@@ -316,3 +317,25 @@ def test_an_event_is_shown_by_what_people_ask_of_it() -> None:
         "r",
         "k",
     }
+
+
+def test_one_event_does_not_wait_for_a_whole_backlog_to_be_sent() -> None:
+    clock = Clock()
+
+    class Slow(Queue):
+        def send_message_batch(self, **request: Any) -> dict[str, Any]:
+            clock.now_s += AUDIT_SENDING_S / 4
+            return super().send_message_batch(**request)
+
+    queue = Slow(DOWN)
+    waiting = spool(queue, clock)
+    for n in range(200):
+        waiting.put({"id": str(n)})
+    clock.now_s += AUDIT_REST_S
+    queue.requests = 0
+    waiting.put({"id": "200"})
+    assert 0 < queue.requests <= 5
+    assert len(queue.taken) < 200
+    for n in range(201, 210):
+        waiting.put({"id": str(n)})
+    assert queue.taken == [str(n) for n in range(210)]

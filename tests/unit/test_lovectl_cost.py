@@ -132,7 +132,8 @@ def test_the_limits_and_functions_are_those_of_the_template() -> None:
     assert number(r"PersistConcurrency:\n    Type: Number\n    Default: (\d+)") == (
         PERSIST_CONCURRENCY_MAX
     )
-    assert number(r"ThrottlingRateLimit: (\d+)") == API_REQUESTS_A_SECOND_MAX
+    everything = r'ResourcePath: /\*\n +HttpMethod: "\*"\n +ThrottlingRateLimit: (\d+)'
+    assert number(everything) == API_REQUESTS_A_SECOND_MAX
     assert number(r"MemorySize: (\d+)") == Assumptions().memory_mb
     assert len(re.findall(r"Type: AWS::Serverless::Function\n", TEMPLATE)) == FUNCTIONS
 

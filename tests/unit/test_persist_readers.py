@@ -214,6 +214,13 @@ def test_a_query_is_good_for_one_request_in_every_tier(
     assert refused(item, again, nonces, groups) == "replayed_query"
 
 
+def test_a_query_in_a_request_without_an_id_is_not_answered(
+    item: Any, nonces: Nonces, groups: Any
+) -> None:
+    reader = query(item.envelope.header.transaction_id, request_id="")
+    assert read(item, reader, nonces, groups)["outcome"] == "unavailable"
+
+
 def test_with_the_nonces_unreachable_a_query_is_not_answered_but_a_party_is(
     item: Any, nonces: Nonces, groups: Any
 ) -> None:

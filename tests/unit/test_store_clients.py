@@ -1,5 +1,6 @@
 """The clients of DynamoDB and immuDB: their certificates come from settings, and none is left out."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from federation.aws_clients import dynamodb_client
 from federation.errors import SettingsError
 from federation.immudb_channel import open_channel
+from lovectl.processes import LOOPBACK, free_ports
+from persist.atlas import _knock
 
 CERTIFICATE = "DYNAMODB_CLIENT_CERTIFICATE_FILE"
 SECRET = {"address": "127.0.0.1:1", "server_ca_pem": "a CA", "client_pem": "key and certificate"}
@@ -52,3 +55,13 @@ def test_there_is_no_channel_to_immudb_without_both_certificates(member: str) ->
         open_channel({**SECRET, member: ""})
     with pytest.raises(SettingsError, match=f"the secret of immuDB has no {member}"):
         open_channel({name: value for name, value in SECRET.items() if name != member})
+
+
+async def test_a_cluster_one_of_whose_servers_is_down_is_there_and_one_without_any_is_not() -> None:
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), LOOPBACK, 0)
+    port = server.sockets[0].getsockname()[1]
+    [closed] = free_ports(1)
+    async with server:
+        await _knock(f"mongodb://{LOOPBACK}:{closed},{LOOPBACK}:{port}/?replicaSet=rs")
+    with pytest.raises(OSError):
+        await _knock(f"mongodb://{LOOPBACK}:{closed}/")

@@ -64,7 +64,13 @@ def record_refusal(
 
 
 def record_key_use(
-    *, source: str, key: str, purpose: str, subject: str, request_id: str = ""
+    *,
+    source: str,
+    key: str,
+    purpose: str,
+    subject: str,
+    request_id: str = "",
+    spool: AuditSpool | None = None,
 ) -> dict[str, Any]:
     """Write down who used which key for what; returns the CloudEvents 1.0 record.
 
@@ -76,9 +82,11 @@ def record_key_use(
         Such as `open content`, with the id of the transaction.
     subject : str
         On whose behalf: an account or delegate, or the function itself.
+    spool : AuditSpool, optional
+        Of a program that is no function; by default that of `AUDIT_QUEUE_URL`.
     """
     data = {"key": key, "purpose": purpose, "request_id": request_id}
-    return _record(KEY_USED, source, subject, data)
+    return _record(KEY_USED, source, subject, data, spool)
 
 
 def record_store_refusal(*, source: str, store: str, detail: str) -> dict[str, Any] | None:
@@ -125,7 +133,9 @@ def source_address(request_context: Any) -> str:
     return str(((request_context or {}).get("identity") or {}).get("sourceIp") or "")
 
 
-def _record(kind: str, source: str, subject: str, data: dict[str, str]) -> dict[str, Any]:
+def _record(
+    kind: str, source: str, subject: str, data: dict[str, str], spool: AuditSpool | None = None
+) -> dict[str, Any]:
     event: dict[str, Any] = {
         "specversion": "1.0",
         "id": str(uuid.uuid4()),
@@ -142,7 +152,9 @@ def _record(kind: str, source: str, subject: str, data: dict[str, str]) -> dict[
     }
     _logger.warning("audit", extra={"audit": event})
     queue_url = os.environ.get("AUDIT_QUEUE_URL")
-    if queue_url:
+    if spool is not None:
+        spool.put(event)
+    elif queue_url:
         try:
             _spool(queue_url).put(event)
         except BotoCoreError:  # not even a client can be made; whoever calls has other work to do

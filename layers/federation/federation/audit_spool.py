@@ -16,6 +16,7 @@ from federation.limits import (
     AUDIT_BATCH_BYTES_MAX,
     AUDIT_BATCH_EVENTS_MAX,
     AUDIT_REST_S,
+    AUDIT_SENDING_S,
 )
 from federation.telemetry import NAMESPACE
 
@@ -71,7 +72,9 @@ class AuditSpool:
                 self._log.error("audit event is in the log only", extra={"audit": dropped})
 
     def _send_all(self) -> None:
-        while self._waiting:
+        """Send what waits, for a limited time: who calls has other work, and the rest comes next."""
+        until_s = self._clock() + AUDIT_SENDING_S
+        while self._waiting and self._clock() <= until_s:
             batch = self._next_batch()
             answer = self._client.send_message_batch(
                 QueueUrl=self._queue_url,

@@ -187,12 +187,17 @@ class ImmudbSession:
             client, database = open_session(
                 self._access, self._database_member, self._cold_timeout_s, self._roots
             )
-            if not self._roots_known:
-                self._roots.init(database, client.stub)
-                self._roots_known = True
-            client.clientInterceptors = [timeout_adder_interceptor(self._timeout_s)]
-            client._stub = client._get_intercepted_stub()
+            # From here on it is ours to end, whatever comes.
             self._client = client
+            try:
+                if not self._roots_known:
+                    self._roots.init(database, client.stub)
+                    self._roots_known = True
+                client.clientInterceptors = [timeout_adder_interceptor(self._timeout_s)]
+                client._stub = client._get_intercepted_stub()
+            except BaseException:
+                self._forget()
+                raise
         return self._client
 
 

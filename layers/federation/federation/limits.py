@@ -33,8 +33,6 @@ SHARDS_PER_CONTINENT: Final = 64
 #: Connections to DynamoDB that a function keeps open; it handles one batch at a time.
 DYNAMODB_CONNECTIONS_MAX: Final = 10
 
-#: An audit record is waited for so long; the log has it whatever comes.
-
 #: Uses and seconds of one content key (DESIGN section 4).
 CONTENT_KEY_USES_MAX: Final = 2**20
 CONTENT_KEY_LIFETIME_S: Final = 300
@@ -62,6 +60,8 @@ AUDIT_READ_TIMEOUT_S: Final = 0.5
 #: After a failure the spool is left alone for so long; what is not sent is kept, up to so many.
 AUDIT_REST_S: Final = 1.0
 AUDIT_BACKLOG_EVENTS_MAX: Final = 1_000
+#: Whoever records an event sends what waited before it for so long, no longer.
+AUDIT_SENDING_S: Final = 0.5
 
 #: SQS takes ten messages in one request, as many as these bytes hold.
 AUDIT_BATCH_EVENTS_MAX: Final = 10
