@@ -9,26 +9,27 @@ from pathlib import Path
 
 from love_node.config import load_config
 from love_node.errors import NodeError
-from love_node.server import DRAIN_S, start
+from love_node.server import NodeServer
 
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT; non-zero with one message if it can't start."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--config", type=Path, required=True)
+    options.add_argument("--level", choices=["city", "continent", "global"])
+    chosen = options.parse_args()
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     try:
-        config = load_config(options.parse_args().config)
-        server, locks = start(config)
+        config = load_config(chosen.config, chosen.level)
+        server = NodeServer(config)
     except NodeError as error:
         print(f"love-node: {error}", file=sys.stderr)
         return 1
-    print(json.dumps({"ready": True, "address": config.address}), flush=True)
+    print(json.dumps({"ready": True, "address": config.address, "level": config.level}), flush=True)
     ended.wait()
-    server.stop(DRAIN_S).wait()
-    locks.close()
+    server.stop()
     return 0
 
 

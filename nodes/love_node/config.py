@@ -9,13 +9,24 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from love_node.errors import BadConfig
 
 Algorithm = Literal["Ed25519", "ML-DSA-65"]
+#: Where a delegate stands; `light` and `full` are kinds, which may be given instead.
+Level = Literal["city", "continent", "global", "light", "full"]
+Kind = Literal["light", "full"]
 
 
 class NodeConfig(msgspec.Struct, frozen=True):
-    """Who this delegate is, where it listens, and its files (PEM, but for the database)."""
+    """Who this delegate is, where it listens, and its files (PEM, but for the database).
+
+    Attributes
+    ----------
+    http_address : str
+        `host:port` of `/metrics` and `/healthz`, in clear: a loopback one. Empty for none.
+    clock_tolerance_s : int
+        How far this machine's clock may lie behind the last vote.
+    """
 
     delegate_id: str
-    level: Literal["light", "full"]
+    level: Level
     city: str
     epoch: int
     stake: int
@@ -26,10 +37,17 @@ class NodeConfig(msgspec.Struct, frozen=True):
     server_cert_pem_file: Path
     server_key_pem_file: Path
     client_ca_pem_file: Path
+    http_address: str = ""
+    clock_tolerance_s: int = 60
+
+    @property
+    def kind(self) -> Kind:
+        """City-level delegates are light nodes, continent- and global-level ones full nodes."""
+        return "light" if self.level in ("city", "light") else "full"
 
 
-def load_config(path: Path) -> NodeConfig:
-    """Read and check the file.
+def load_config(path: Path, level: str | None = None) -> NodeConfig:
+    """Read and check the file; `level`, if given, goes before the file's.
 
     Raises
     ------
@@ -42,8 +60,14 @@ def load_config(path: Path) -> NodeConfig:
         raise BadConfig(f"{path}: {error}") from None
     if not isinstance(document, dict):
         raise BadConfig(f"{path}: is not a JSON object")
+    if level is not None:
+        document["level"] = level
     fields = msgspec.structs.fields(NodeConfig)
-    problems = [f"{field.name} is missing" for field in fields if field.name not in document]
+    problems = [
+        f"{field.name} is missing"
+        for field in fields
+        if field.required and field.name not in document
+    ]
     if not problems:
         try:
             config = msgspec.convert(document, NodeConfig, dec_hook=_path)

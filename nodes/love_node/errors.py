@@ -11,3 +11,7 @@ class BadConfig(NodeError):
 
 class DatabaseFault(NodeError):
     """The vote locks can't be kept: damaged database, or a disk that can't be written."""
+
+
+class WrongClock(NodeError):
+    """This machine's clock can't be right: a delegate that trusts it must not vote."""

@@ -1,65 +1,127 @@
-"""The delegate's gRPC server: mutual TLS, bounded messages, a graceful end."""
+"""The delegate's gRPC server: mutual TLS, bounded messages, health, reflection, a graceful end."""
 
+import datetime
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
+from love_node.clock import check_clock
 from love_node.config import NodeConfig, load_key
-from love_node.delegate import ITEMS_MAX, MESSAGE_BYTES_MAX, Delegate
+from love_node.delegate import MESSAGE_BYTES_MAX, Delegate
 from love_node.errors import BadConfig, DatabaseFault
 from love_node.locks import VoteLocks
-from love_node.v1 import node_pb2, node_pb2_grpc
+from love_node.metrics import NodeMetrics, serve_http
+from love_node.service import SERVICE, DelegateService
 
 THREADS: Final = 4
+#: How long calls in flight may still take once the delegate is told to end.
 DRAIN_S: Final = 3.0
+#: A database that failed is tried again this often, until it can be written.
+PROBE_INTERVAL_S: Final = 1.0
+
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-class DelegateService(node_pb2_grpc.DelegateServicer):
-    """Takes requests within the limits, and gives them to the delegate."""
+class NodeServer:
+    """One delegate at work, from its start to its end.
 
-    def __init__(self, delegate: Delegate) -> None:
-        self._delegate = delegate
-
-    def Vote(
-        self, request: node_pb2.VoteRequest, context: grpc.ServicerContext
-    ) -> node_pb2.VoteResponse:
-        """Vote on each item."""
-        if len(request.items) > ITEMS_MAX:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"at most {ITEMS_MAX} items")
-        try:
-            return self._delegate.vote(request.epoch, request.items)
-        except DatabaseFault as error:
-            # Without its locks on the disk a delegate must not sign anything.
-            context.abort(grpc.StatusCode.INTERNAL, str(error))
-            raise
-
-
-def start(config: NodeConfig) -> tuple[grpc.Server, VoteLocks]:
-    """Listen; only clients with a certificate of the client CA are admitted.
+    Only clients with a certificate of the client CA are admitted.
 
     Raises
     ------
-    BadConfig, DatabaseFault
+    BadConfig, DatabaseFault, WrongClock
     """
-    key = load_key(config)
-    locks = VoteLocks(config.database_file)
-    options = [
-        ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-        ("grpc.so_reuseport", 0),
-    ]
-    server = grpc.server(ThreadPoolExecutor(THREADS), options=options)
-    delegate = Delegate(config.delegate_id, config.epoch, key, locks)
-    node_pb2_grpc.add_DelegateServicer_to_server(  # type: ignore[no-untyped-call]
-        DelegateService(delegate), server
-    )
-    pair = (config.server_key_pem_file.read_bytes(), config.server_cert_pem_file.read_bytes())
-    credentials = grpc.ssl_server_credentials(
-        [pair], config.client_ca_pem_file.read_bytes(), require_client_auth=True
-    )
-    try:
-        server.add_secure_port(config.address, credentials)
-    except RuntimeError as error:
-        raise BadConfig(f"address {config.address}: {error}") from None
-    server.start()
-    return server, locks
+
+    def __init__(self, config: NodeConfig) -> None:
+        key = load_key(config)
+        certificate_pem = config.server_cert_pem_file.read_bytes()
+        self._metrics = NodeMetrics(config.delegate_id, config.level, config.kind)
+        self._locks = VoteLocks(config.database_file, self._metrics.commit_s.observe)
+        check_clock(
+            datetime.datetime.now(datetime.UTC),
+            certificate_pem,
+            self._locks.written_at_ms,
+            config.clock_tolerance_s,
+        )
+        self._locks.probe()
+        self._metrics.locks.set_function(lambda: self._locks.count)
+        self._faulty = threading.Event()
+        self._ended = threading.Event()
+        self._health = health.HealthServicer(
+            experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(1)
+        )
+        self._server = self._listen(
+            config, Delegate(config.delegate_id, config.epoch, key, self._locks), certificate_pem
+        )
+        self._tell(_SERVING)
+        self._http = (
+            serve_http(config.http_address, self._metrics, self._serves)
+            if config.http_address
+            else None
+        )
+        self._server.start()
+        self._doctor = threading.Thread(target=self._heal, daemon=True)
+        self._doctor.start()
+
+    def stop(self) -> None:
+        """Say NOT_SERVING, let calls in flight finish for at most DRAIN_S, let go of everything."""
+        self._ended.set()
+        self._health.enter_graceful_shutdown()
+        self._server.stop(DRAIN_S).wait()
+        if self._http is not None:
+            self._http.shutdown()
+            self._http.server_close()
+        self._locks.close()
+
+    def _listen(
+        self, config: NodeConfig, delegate: Delegate, certificate_pem: bytes
+    ) -> grpc.Server:
+        options = [
+            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+            ("grpc.so_reuseport", 0),
+        ]
+        server = grpc.server(ThreadPoolExecutor(THREADS), options=options)
+        service = DelegateService(
+            config.delegate_id, config.epoch, delegate, self._metrics, self._failed
+        )
+        server.add_generic_rpc_handlers((service.handler(),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        credentials = grpc.ssl_server_credentials(
+            [(config.server_key_pem_file.read_bytes(), certificate_pem)],
+            config.client_ca_pem_file.read_bytes(),
+            require_client_auth=True,
+        )
+        try:
+            server.add_secure_port(config.address, credentials)
+        except RuntimeError as error:
+            raise BadConfig(f"address {config.address}: {error}") from None
+        return server
+
+    def _serves(self) -> bool:
+        return not (self._faulty.is_set() or self._ended.is_set())
+
+    def _tell(self, status: "health_pb2.HealthCheckResponse.ServingStatus") -> None:
+        for name in ("", SERVICE):
+            self._health.set(name, status)
+
+    def _failed(self) -> None:
+        self._faulty.set()
+        self._tell(_NOT_SERVING)
+
+    def _heal(self) -> None:
+        # Whoever goes by our health sends no more votes, so that none would find the disk well.
+        while not self._ended.wait(PROBE_INTERVAL_S):
+            if self._faulty.is_set():
+                try:
+                    self._locks.probe()
+                except DatabaseFault:
+                    continue
+                self._faulty.clear()
+                self._tell(_SERVING)
