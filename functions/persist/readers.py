@@ -61,7 +61,7 @@ class Reader(msgspec.Struct, frozen=True):
 
 
 class Delegate(msgspec.Struct, frozen=True):
-    """A delegate as the registry has it, with its level: `full` or `light`."""
+    """A delegate as the registry has it, with its level: `city`, `continent` or `global`."""
 
     level: str
     key: VerificationKey
@@ -123,7 +123,7 @@ class Readers:
             signed = verify_request(request, b"", key_of, COVERED)
         except BadSignature as error:
             raise ReadForbidden("bad_query_signature", error.detail) from None
-        if delegates[signed.keyid].level != "full":
+        if delegates[signed.keyid].level == "city":
             raise ReadForbidden("not_a_full_node", f"{signed.keyid} is no full node")
         now_s = int(self._now_s())
         ends_s = signed.created_s + QUERY_AGE_S_MAX

@@ -104,7 +104,7 @@ def fetch(
     transaction_id: Annotated[str, typer.Argument(help="64 hex digits; `send --json` shows them.")],
     as_node: Annotated[
         str, typer.Option(help="The delegate that signs the query (RFC 9421).")
-    ] = "node-frankfurt",
+    ] = "node-europe",
 ) -> None:
     """Read a transaction as a full node does: everything that proves it, its content sealed."""
     access = running_access()

@@ -1,4 +1,4 @@
-"""The four delegates of the local stack: who they are, and the files each one starts from."""
+"""The seven delegates of the local stack: who they are, and the files each one starts from."""
 
 import json
 from base64 import b64encode
@@ -13,8 +13,6 @@ from lovectl.pki import TransportPki, private_pem
 from lovectl.processes import LOOPBACK
 
 EPOCH: Final = 1
-#: Equal stakes: three of four are needed for two thirds.
-STAKE: Final = 1_000_000
 #: Delegate id (and name of its proxy) to city.
 LIGHT_NODES: Final = {
     "node-tokyo": "Tokyo",
@@ -22,8 +20,23 @@ LIGHT_NODES: Final = {
     "node-nairobi": "Nairobi",
     "node-santiago": "Santiago",
 }
-#: Of these, who is registered as its continent's full node: it may read what is sealed.
-FULL_NODES: Final = frozenset({"node-frankfurt"})
+#: Delegates that also keep whole batches, and may read what is sealed: two continents', one global.
+FULL_NODES: Final = {
+    "node-asia": "Singapore",
+    "node-europe": "London",
+    "node-global": "Ashburn",
+}
+NODES: Final = {**LIGHT_NODES, **FULL_NODES}
+LEVELS: Final = {
+    **dict.fromkeys(LIGHT_NODES, "city"),
+    **dict.fromkeys(FULL_NODES, "continent"),
+    "node-global": "global",
+}
+#: Of 15 million 10 are needed for two thirds: all light nodes have them, three need a full one beside.
+STAKES: Final = {
+    **dict.fromkeys(LIGHT_NODES, 3_000_000),
+    **dict.fromkeys(FULL_NODES, 1_000_000),
+}
 ALGORITHM: Final = "Ed25519"
 #: Below a stack's directory.
 NODES_DIRECTORY: Final = "nodes"
@@ -36,7 +49,8 @@ class Delegate:
     def __init__(self, delegate_id: str, city: str, directory: Path, port: int) -> None:
         self.delegate_id = delegate_id
         self.city = city
-        self.level = "full" if delegate_id in FULL_NODES else "light"
+        self.level = LEVELS[delegate_id]
+        self.stake = STAKES[delegate_id]
         self.port = port
         self.directory = private_directory(directory)
         self.config_file = directory / CONFIG_FILE
@@ -50,7 +64,7 @@ class Delegate:
             "level": self.level,
             "city": self.city,
             "epoch": EPOCH,
-            "stake": STAKE,
+            "stake": self.stake,
             "address": f"{LOOPBACK}:{self.port}",
             "algorithm": ALGORITHM,
             "private_key_file": str(key_file),
@@ -74,15 +88,15 @@ class Delegate:
             "address": address,
             "algorithm": ALGORITHM,
             "public_key": b64encode(raw).decode(),
-            "stake": STAKE,
+            "stake": self.stake,
         }
 
 
 def make_delegates(directory: Path, ports: list[int], pki: TransportPki) -> list[Delegate]:
-    """The four delegates with all their files written."""
+    """All delegates with their files written."""
     delegates = [
         Delegate(delegate_id, city, directory / delegate_id, port)
-        for (delegate_id, city), port in zip(LIGHT_NODES.items(), ports, strict=True)
+        for (delegate_id, city), port in zip(NODES.items(), ports, strict=True)
     ]
     for delegate in delegates:
         delegate.write_files(pki, delegates)

@@ -19,7 +19,7 @@ import msgspec
 
 from federation.regions import CLUSTERS
 from lovectl import binaries
-from lovectl.delegates import LIGHT_NODES, NODES_DIRECTORY, Delegate, make_delegates
+from lovectl.delegates import NODES, NODES_DIRECTORY, Delegate, make_delegates
 from lovectl.deploy import STACK_NAME, deploy
 from lovectl.errors import AlreadyRunning, NotRunning
 from lovectl.issuer import publish_keys
@@ -246,9 +246,9 @@ class _Starting:
             *CLUSTERS.values(),
             "immudb",
             *FRONTS.values(),
-            *LIGHT_NODES,
+            *NODES,
         ]
-        proxied = ["issuer", *CLUSTERS.values(), "immudb", *AWS_PROXIES, *LIGHT_NODES]
+        proxied = ["issuer", *CLUSTERS.values(), "immudb", *AWS_PROXIES, *NODES]
         ports = free_ports(len(names) + len(proxied))
         self.ports = dict(zip(names, ports, strict=False))
         listen = dict(zip(proxied, ports[len(names) :], strict=True))
@@ -293,7 +293,7 @@ class _Starting:
         self._launch(toxiproxy)
         trust = Trust.create(self.directory / "federation")
         delegates = make_delegates(
-            self.directory / NODES_DIRECTORY, [self.ports[each] for each in LIGHT_NODES], pki
+            self.directory / NODES_DIRECTORY, [self.ports[each] for each in NODES], pki
         )
         issuer = self._issuer(pki, trust)
         for server in (issuer, *self._stores(pki), *self._nodes(delegates)):

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from love_node.errors import BadConfig
 
 Algorithm = Literal["Ed25519", "ML-DSA-65"]
-#: Where a delegate stands; `light` and `full` are kinds, which may be given instead.
-Level = Literal["city", "continent", "global", "light", "full"]
+#: For what a delegate stands.
+Level = Literal["city", "continent", "global"]
 Kind = Literal["light", "full"]
 
 
@@ -43,7 +43,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     @property
     def kind(self) -> Kind:
         """City-level delegates are light nodes, continent- and global-level ones full nodes."""
-        return "light" if self.level in ("city", "light") else "full"
+        return "light" if self.level == "city" else "full"
 
 
 def load_config(path: Path, level: str | None = None) -> NodeConfig:

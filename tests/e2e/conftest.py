@@ -30,7 +30,7 @@ from lovectl.trust import AUDIT_DATABASE
 RECEIPT_TIMEOUT_S = 60.0
 SPOOL_TIMEOUT_S = 60.0
 #: The local stack's delegate that is registered as a full node.
-FULL_NODE = "node-frankfurt"
+FULL_NODE = "node-europe"
 
 MakeAccount = Callable[..., Account]
 Settle = Callable[[Account, str], dict[str, Any]]

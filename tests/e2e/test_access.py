@@ -24,7 +24,7 @@ from lovectl.verdict import judge
 MakeAccount = Callable[..., Account]
 Settle = Callable[[Account, str], dict[str, Any]]
 
-FULL_NODE = "node-frankfurt"
+FULL_NODE = "node-europe"
 #: The stack's JWKS_TTL_S, and a little.
 KEYS_KEPT_S = 20 + 10
 

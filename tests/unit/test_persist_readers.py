@@ -41,9 +41,9 @@ REGISTRY = {
             "stake": 1,
         }
         for delegate_id, level, algorithm, key in (
-            ("node-full", "full", "Ed25519", FULL),
-            ("node-light", "light", "Ed25519", LIGHT),
-            ("node-lattice", "full", "ML-DSA-65", LATTICE),
+            ("node-full", "continent", "Ed25519", FULL),
+            ("node-light", "city", "Ed25519", LIGHT),
+            ("node-lattice", "global", "ML-DSA-65", LATTICE),
         )
     ]
 }

@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17love_node/v1/node.proto\x12\x0clove.node.v1\"G\n\x0bVoteRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12)\n\x05items\x18\x02 \x03(\x0b\x32\x1a.love.node.v1.SignedHeader\"X\n\x0cSignedHeader\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"U\n\x0cVoteResponse\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12!\n\x05votes\x18\x03 \x03(\x0b\x32\x12.love.node.v1.Vote\"\xc6\x01\n\x04Vote\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x0c\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.love.node.v1.Vote.Status\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x1d\n\x15locked_transaction_id\x18\x05 \x01(\x0c\"9\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\n\n\x06SIGNED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\x32I\n\x08\x44\x65legate\x12=\n\x04Vote\x12\x19.love.node.v1.VoteRequest\x1a\x1a.love.node.v1.VoteResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17love_node/v1/node.proto\x12\x0clove.node.v1\"G\n\x0bVoteRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12)\n\x05items\x18\x02 \x03(\x0b\x32\x1a.love.node.v1.SignedHeader\"X\n\x0cSignedHeader\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"U\n\x0cVoteResponse\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12!\n\x05votes\x18\x03 \x03(\x0b\x32\x12.love.node.v1.Vote\"\xc6\x01\n\x04Vote\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x0c\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.love.node.v1.Vote.Status\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x1d\n\x15locked_transaction_id\x18\x05 \x01(\x0c\"9\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\n\n\x06SIGNED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\"\xcf\x01\n\x0cStoreRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x41\n\x0cwrapped_keys\x18\x03 \x03(\x0b\x32+.love.node.v1.StoreRequest.WrappedKeysEntry\x12\'\n\x05items\x18\x04 \x03(\x0b\x32\x18.love.node.v1.StoredItem\x1a\x32\n\x10WrappedKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\xcb\x01\n\nStoredItem\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x1a.love.node.v1.SignedHeader\x12$\n\x06sealed\x18\x02 \x01(\x0b\x32\x14.love.node.v1.Sealed\x12\x16\n\x0ehome_continent\x18\x03 \x01(\t\x12\x16\n\x0e\x61\x63\x63\x65pted_at_ms\x18\x04 \x01(\x04\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\'\n\x05votes\x18\x06 \x03(\x0b\x32\x18.love.node.v1.SignedVote\",\n\x06Sealed\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x12\n\nciphertext\x18\x02 \x01(\x0c\"C\n\nSignedVote\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"[\n\rStoreResponse\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12\x0c\n\x04kept\x18\x02 \x01(\r\x12\'\n\x08refusals\x18\x03 \x03(\x0b\x32\x15.love.node.v1.Refusal\"(\n\x07Refusal\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"6\n\x0c\x46\x65tchRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x17\n\x0ftransaction_ids\x18\x02 \x03(\x0c\"\x94\x01\n\rFetchResponse\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12\x33\n\x0ctransactions\x18\x02 \x03(\x0b\x32\x1d.love.node.v1.KeptTransaction\x12\x13\n\x0bmissing_ids\x18\x03 \x03(\x0c\x12\x11\n\talgorithm\x18\x04 \x01(\t\x12\x11\n\tsignature\x18\x05 \x01(\x0c\"S\n\x0fKeptTransaction\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x0c\x12\x13\n\x0bstored_item\x18\x02 \x01(\x0c\x12\x13\n\x0bwrapped_key\x18\x03 \x01(\x0c\" \n\x0f\x45videnceRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\"W\n\x10\x45videnceResponse\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12.\n\x0c\x64ouble_votes\x18\x02 \x03(\x0b\x32\x18.love.node.v1.DoubleVote\"|\n\nDoubleVote\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06sender\x18\x03 \x01(\x0c\x12\r\n\x05nonce\x18\x04 \x01(\x04\x12\x17\n\x0ftransaction_ids\x18\x05 \x03(\x0c\x12\x12\n\nsignatures\x18\x06 \x03(\x0c\x32\x98\x02\n\x08\x44\x65legate\x12=\n\x04Vote\x12\x19.love.node.v1.VoteRequest\x1a\x1a.love.node.v1.VoteResponse\x12@\n\x05Store\x12\x1a.love.node.v1.StoreRequest\x1a\x1b.love.node.v1.StoreResponse\x12@\n\x05\x46\x65tch\x12\x1a.love.node.v1.FetchRequest\x1a\x1b.love.node.v1.FetchResponse\x12I\n\x08\x45vidence\x12\x1d.love.node.v1.EvidenceRequest\x1a\x1e.love.node.v1.EvidenceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'love_node.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_STOREREQUEST_WRAPPEDKEYSENTRY']._loaded_options = None
+  _globals['_STOREREQUEST_WRAPPEDKEYSENTRY']._serialized_options = b'8\001'
   _globals['_VOTEREQUEST']._serialized_start=41
   _globals['_VOTEREQUEST']._serialized_end=112
   _globals['_SIGNEDHEADER']._serialized_start=114
@@ -41,6 +43,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VOTE']._serialized_end=490
   _globals['_VOTE_STATUS']._serialized_start=433
   _globals['_VOTE_STATUS']._serialized_end=490
-  _globals['_DELEGATE']._serialized_start=492
-  _globals['_DELEGATE']._serialized_end=565
+  _globals['_STOREREQUEST']._serialized_start=493
+  _globals['_STOREREQUEST']._serialized_end=700
+  _globals['_STOREREQUEST_WRAPPEDKEYSENTRY']._serialized_start=650
+  _globals['_STOREREQUEST_WRAPPEDKEYSENTRY']._serialized_end=700
+  _globals['_STOREDITEM']._serialized_start=703
+  _globals['_STOREDITEM']._serialized_end=906
+  _globals['_SEALED']._serialized_start=908
+  _globals['_SEALED']._serialized_end=952
+  _globals['_SIGNEDVOTE']._serialized_start=954
+  _globals['_SIGNEDVOTE']._serialized_end=1021
+  _globals['_STORERESPONSE']._serialized_start=1023
+  _globals['_STORERESPONSE']._serialized_end=1114
+  _globals['_REFUSAL']._serialized_start=1116
+  _globals['_REFUSAL']._serialized_end=1156
+  _globals['_FETCHREQUEST']._serialized_start=1158
+  _globals['_FETCHREQUEST']._serialized_end=1212
+  _globals['_FETCHRESPONSE']._serialized_start=1215
+  _globals['_FETCHRESPONSE']._serialized_end=1363
+  _globals['_KEPTTRANSACTION']._serialized_start=1365
+  _globals['_KEPTTRANSACTION']._serialized_end=1448
+  _globals['_EVIDENCEREQUEST']._serialized_start=1450
+  _globals['_EVIDENCEREQUEST']._serialized_end=1482
+  _globals['_EVIDENCERESPONSE']._serialized_start=1484
+  _globals['_EVIDENCERESPONSE']._serialized_end=1571
+  _globals['_DOUBLEVOTE']._serialized_start=1573
+  _globals['_DOUBLEVOTE']._serialized_end=1697
+  _globals['_DELEGATE']._serialized_start=1700
+  _globals['_DELEGATE']._serialized_end=1980
 # @@protoc_insertion_point(module_scope)

@@ -39,6 +39,21 @@ class DelegateStub:
                 request_serializer=love__node_dot_v1_dot_node__pb2.VoteRequest.SerializeToString,
                 response_deserializer=love__node_dot_v1_dot_node__pb2.VoteResponse.FromString,
                 _registered_method=True)
+        self.Store = channel.unary_unary(
+                '/love.node.v1.Delegate/Store',
+                request_serializer=love__node_dot_v1_dot_node__pb2.StoreRequest.SerializeToString,
+                response_deserializer=love__node_dot_v1_dot_node__pb2.StoreResponse.FromString,
+                _registered_method=True)
+        self.Fetch = channel.unary_unary(
+                '/love.node.v1.Delegate/Fetch',
+                request_serializer=love__node_dot_v1_dot_node__pb2.FetchRequest.SerializeToString,
+                response_deserializer=love__node_dot_v1_dot_node__pb2.FetchResponse.FromString,
+                _registered_method=True)
+        self.Evidence = channel.unary_unary(
+                '/love.node.v1.Delegate/Evidence',
+                request_serializer=love__node_dot_v1_dot_node__pb2.EvidenceRequest.SerializeToString,
+                response_deserializer=love__node_dot_v1_dot_node__pb2.EvidenceResponse.FromString,
+                _registered_method=True)
 
 
 class DelegateServicer:
@@ -51,6 +66,28 @@ class DelegateServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Store(self, request, context):
+        """Full nodes only: keeps whole transactions, content sealed, with the votes that came with them.
+        They are durable before the answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Fetch(self, request, context):
+        """Full nodes only: kept transactions, signed over query and answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Evidence(self, request, context):
+        """Proofs of double votes that this delegate has seen.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DelegateServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +95,21 @@ def add_DelegateServicer_to_server(servicer, server):
                     servicer.Vote,
                     request_deserializer=love__node_dot_v1_dot_node__pb2.VoteRequest.FromString,
                     response_serializer=love__node_dot_v1_dot_node__pb2.VoteResponse.SerializeToString,
+            ),
+            'Store': grpc.unary_unary_rpc_method_handler(
+                    servicer.Store,
+                    request_deserializer=love__node_dot_v1_dot_node__pb2.StoreRequest.FromString,
+                    response_serializer=love__node_dot_v1_dot_node__pb2.StoreResponse.SerializeToString,
+            ),
+            'Fetch': grpc.unary_unary_rpc_method_handler(
+                    servicer.Fetch,
+                    request_deserializer=love__node_dot_v1_dot_node__pb2.FetchRequest.FromString,
+                    response_serializer=love__node_dot_v1_dot_node__pb2.FetchResponse.SerializeToString,
+            ),
+            'Evidence': grpc.unary_unary_rpc_method_handler(
+                    servicer.Evidence,
+                    request_deserializer=love__node_dot_v1_dot_node__pb2.EvidenceRequest.FromString,
+                    response_serializer=love__node_dot_v1_dot_node__pb2.EvidenceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +139,87 @@ class Delegate:
             '/love.node.v1.Delegate/Vote',
             love__node_dot_v1_dot_node__pb2.VoteRequest.SerializeToString,
             love__node_dot_v1_dot_node__pb2.VoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Store(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/love.node.v1.Delegate/Store',
+            love__node_dot_v1_dot_node__pb2.StoreRequest.SerializeToString,
+            love__node_dot_v1_dot_node__pb2.StoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Fetch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/love.node.v1.Delegate/Fetch',
+            love__node_dot_v1_dot_node__pb2.FetchRequest.SerializeToString,
+            love__node_dot_v1_dot_node__pb2.FetchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Evidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/love.node.v1.Delegate/Evidence',
+            love__node_dot_v1_dot_node__pb2.EvidenceRequest.SerializeToString,
+            love__node_dot_v1_dot_node__pb2.EvidenceResponse.FromString,
             options,
             channel_credentials,
             insecure,
