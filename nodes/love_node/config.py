@@ -23,6 +23,8 @@ class NodeConfig(msgspec.Struct, frozen=True):
         `host:port` of `/metrics` and `/healthz`, in clear: a loopback one. Empty for none.
     clock_tolerance_s : int
         How far this machine's clock may lie behind the last vote.
+    drain_s : float
+        How long calls in flight may still take once the delegate is told to end.
     """
 
     delegate_id: str
@@ -39,6 +41,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     client_ca_pem_file: Path
     http_address: str = ""
     clock_tolerance_s: int = 60
+    drain_s: float = 3.0
 
     @property
     def kind(self) -> Kind:

@@ -18,8 +18,6 @@ from love_node.metrics import NodeMetrics, serve_http
 from love_node.service import SERVICE, DelegateService
 
 THREADS: Final = 4
-#: How long calls in flight may still take once the delegate is told to end.
-DRAIN_S: Final = 3.0
 #: A database that failed is tried again this often, until it can be written.
 PROBE_INTERVAL_S: Final = 1.0
 
@@ -38,6 +36,7 @@ class NodeServer:
     """
 
     def __init__(self, config: NodeConfig) -> None:
+        self._config = config
         key = load_key(config)
         certificate_pem = config.server_cert_pem_file.read_bytes()
         self._metrics = NodeMetrics(config.delegate_id, config.level, config.kind)
@@ -69,10 +68,10 @@ class NodeServer:
         self._doctor.start()
 
     def stop(self) -> None:
-        """Say NOT_SERVING, let calls in flight finish for at most DRAIN_S, let go of everything."""
+        """Say NOT_SERVING, let calls in flight finish for at most `drain_s`, let go of everything."""
         self._ended.set()
         self._health.enter_graceful_shutdown()
-        self._server.stop(DRAIN_S).wait()
+        self._server.stop(self._config.drain_s).wait()
         if self._http is not None:
             self._http.shutdown()
             self._http.server_close()

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from love_node.audit import record_refusal
 from love_node.delegate import ITEMS_MAX, MESSAGE_BYTES_MAX, Delegate
-from love_node.errors import DatabaseFault
+from love_node.errors import DatabaseDamaged, DatabaseFault
 from love_node.metrics import NodeMetrics
 from love_node.v1 import node_pb2
 
@@ -67,9 +67,10 @@ class DelegateService:
             except DatabaseFault as error:
                 # Without its locks on the disk a delegate must not sign anything.
                 self._faulty()
-                self._refuse(
-                    context, caller, grpc.StatusCode.INTERNAL, "database_fault", str(error)
-                )
+                damaged = isinstance(error, DatabaseDamaged)
+                code = grpc.StatusCode.DATA_LOSS if damaged else grpc.StatusCode.INTERNAL
+                reason = "database_damaged" if damaged else "database_fault"
+                self._refuse(context, caller, code, reason, str(error))
         self._count(response, caller)
         self._metrics.latency_s.observe(time.perf_counter() - began_s)
         return response

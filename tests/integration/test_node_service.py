@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -20,13 +21,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
-from voting.node_process import Node, signed_header
+from voting.node_process import Node, node_ports, signed_header
 
 from love_node.delegate import MESSAGE_BYTES_MAX
-from love_node.v1 import node_pb2, node_pb2_grpc
+from love_node.locks import VoteLocks
+from love_node.v1 import node_pb2
 from lovectl.delegates import EPOCH, make_delegates
 from lovectl.pki import TransportPki
-from lovectl.processes import free_ports
 
 VOTE = "/love.node.v1.Delegate/Vote"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -70,7 +71,7 @@ class ServedNode(Node):
 
 @pytest.fixture
 def stopped(tmp_path: Path, transport_pki: TransportPki) -> ServedNode:
-    *ports, http_port = free_ports(5)
+    *ports, http_port = node_ports(1)
     delegate = make_delegates(tmp_path / "nodes", ports, transport_pki)[0]
     node = ServedNode(delegate, transport_pki, tmp_path / "node.log")
     node.http_port = http_port
@@ -180,29 +181,35 @@ def test_reflection_names_the_service_and_its_messages(node: ServedNode) -> None
     assert [one.name for one in file.service[0].method][:1] == ["Vote"]
 
 
-def test_on_sigterm_health_says_so_and_the_vote_in_flight_is_still_given(node: ServedNode) -> None:
-    # The vote waits for the database as long as someone else writes to it.
-    writer = sqlite3.connect(node.delegate.directory / "votes.sqlite3", isolation_level=None)
-    writer.execute("BEGIN IMMEDIATE")
-    with node.channel() as channel:
+def test_on_sigterm_health_says_so_and_the_vote_in_flight_is_still_given(
+    stopped: ServedNode,
+) -> None:
+    # The call is in flight from its start; its message comes when the node has been told to end.
+    stopped.configure(drain_s=WAIT_S)
+    stopped.server.start()
+    told_to_end = threading.Event()
+
+    def message() -> Iterator[bytes]:
+        told_to_end.wait(WAIT_S)
+        yield node_pb2.VoteRequest(epoch=EPOCH, items=[signed_header(1)]).SerializeToString()
+
+    with stopped.channel() as channel:
         told = iter(
             health_pb2_grpc.HealthStub(channel).Watch(
                 health_pb2.HealthCheckRequest(service="love.node.v1.Delegate"), timeout=WAIT_S
             )
         )
         assert next(told).status == SERVING
-        stub = node_pb2_grpc.DelegateStub(channel)  # type: ignore[no-untyped-call]
-        call = stub.Vote.future(
-            node_pb2.VoteRequest(epoch=EPOCH, items=[signed_header(1)]), timeout=WAIT_S
-        )
-        until(lambda: node.figure("love_node_votes_in_flight") == 1)
-        assert node.server.identity is not None
-        node.server.identity.send(signal.SIGTERM)
+        call = channel.stream_unary(VOTE).future(message(), timeout=2 * WAIT_S)
+        until(lambda: stopped.figure("love_node_votes_in_flight") == 1)
+        assert stopped.server.identity is not None
+        stopped.server.identity.send(signal.SIGTERM)
         assert next(told).status == NOT_SERVING
-        assert node.http("/healthz")[0] == 503
-        writer.execute("ROLLBACK")
-        assert call.result().votes[0].status == node_pb2.Vote.SIGNED
-    writer.close()
+        assert stopped.http("/healthz")[0] == 503
+        told_to_end.set()
+        [vote] = node_pb2.VoteResponse.FromString(call.result()).votes
+        assert vote.status == node_pb2.Vote.SIGNED
+    stopped.server.stop()
 
 
 def test_without_its_database_a_node_is_not_serving_until_it_can_write_again(
@@ -241,8 +248,9 @@ def test_a_clock_behind_the_last_vote_is_said_at_start(node: ServedNode) -> None
     node.vote(signed_header(1))
     node.server.stop()
     ahead_ms = int(time.time() * 1000) + 3_600_000
-    with sqlite3.connect(node.delegate.directory / "votes.sqlite3") as database:
-        database.execute("UPDATE clock SET written_at_ms = ?", (ahead_ms,))
+    ahead = VoteLocks(node.delegate.directory / "votes.sqlite3", now_ms=lambda: ahead_ms)
+    ahead.probe()
+    ahead.close()
     assert "behind the last vote; clock_tolerance_s is 60" in node.refused_at_start()
     node.configure(clock_tolerance_s=7_200)
     node.server.start()
