@@ -43,6 +43,8 @@ class GroupCommit(abc.ABC, Generic[Work, Answer]):
         Statements that make what is not there yet.
     on_commit : callable
         Told how long each write to the disk took, in seconds.
+    check : bool
+        Whether to read the whole file's structure at once, which takes as long as the file is large.
 
     Raises
     ------
@@ -51,7 +53,12 @@ class GroupCommit(abc.ABC, Generic[Work, Answer]):
     """
 
     def __init__(
-        self, path: Path, schema: Sequence[str], on_commit: Callable[[float], None]
+        self,
+        path: Path,
+        schema: Sequence[str],
+        on_commit: Callable[[float], None],
+        *,
+        check: bool = True,
     ) -> None:
         self._path = path
         self._on_commit = on_commit
@@ -64,11 +71,12 @@ class GroupCommit(abc.ABC, Generic[Work, Answer]):
             self._db.execute("PRAGMA synchronous=FULL")
             for statement in schema:
                 self._db.execute(statement)
-            [check] = self._db.execute("PRAGMA quick_check").fetchone()
+            if check:
+                [found] = self._db.execute("PRAGMA quick_check(1)").fetchone()
+                if found != "ok":
+                    raise DatabaseDamaged(f"database {path}: {found}")
         except sqlite3.Error as error:
             raise fault_of(path, error) from error
-        if check != "ok":
-            raise DatabaseDamaged(f"database {path}: {check}")
 
     @property
     def path(self) -> Path:

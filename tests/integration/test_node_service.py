@@ -9,11 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -21,7 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
-from voting.node_process import Node, node_ports, signed_header
+from voting.node_process import node_ports, signed_header
+from voting.served_node import WAIT_S, ServedNode, status_of, until
 
 from love_node.delegate import MESSAGE_BYTES_MAX
 from love_node.locks import VoteLocks
@@ -32,41 +30,6 @@ from lovectl.pki import TransportPki
 VOTE = "/love.node.v1.Delegate/Vote"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-WAIT_S = 20.0
-
-
-class ServedNode(Node):
-    """A node with its HTTP port, and what it has written."""
-
-    http_port = 0
-
-    def http(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}") as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-    def figure(self, name: str) -> float:
-        lines = self.http("/metrics")[1].splitlines()
-        return next((float(x.rpartition(" ")[2]) for x in lines if x.startswith(name + " ")), 0.0)
-
-    def refusals(self) -> list[dict[str, Any]]:
-        lines = self.server.log.read_text().splitlines()
-        return [json.loads(one) for one in lines if '"org.lovecurrency.access.refused"' in one]
-
-    def refused_at_start(self, *options: str, **limits: Any) -> str:
-        ended = subprocess.run(
-            [sys.executable, "-m", "love_node", "--config", self.delegate.config_file, *options],
-            capture_output=True,
-            text=True,
-            timeout=WAIT_S,
-            check=False,
-            **limits,
-        )
-        assert ended.returncode == 1
-        assert '"ready"' not in ended.stdout
-        return ended.stderr
 
 
 @pytest.fixture
@@ -86,20 +49,6 @@ def node(stopped: ServedNode) -> Iterator[ServedNode]:
         yield stopped
     finally:
         stopped.server.stop()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    ends_s = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < ends_s, "it did not come to pass"
-        time.sleep(0.02)
-
-
-def status_of(node: Node, message: bytes) -> grpc.StatusCode:
-    with node.channel() as channel, pytest.raises(grpc.RpcError) as refused:
-        channel.unary_unary(VOTE)(message, timeout=WAIT_S)
-    code: grpc.StatusCode = refused.value.code()
-    return code
 
 
 @pytest.mark.parametrize(
@@ -136,7 +85,7 @@ def status_of(node: Node, message: bytes) -> grpc.StatusCode:
 def test_a_bad_request_gets_its_status_is_audited_and_the_next_one_is_served(
     node: ServedNode, message: bytes, status: grpc.StatusCode, reason: str
 ) -> None:
-    assert status_of(node, message) == status
+    assert status_of(node, VOTE, message) == status
     [vote] = node.vote(signed_header(1))
     assert vote.status == node_pb2.Vote.SIGNED
     until(lambda: bool(node.refusals()))
@@ -219,7 +168,7 @@ def test_without_its_database_a_node_is_not_serving_until_it_can_write_again(
     writer = sqlite3.connect(node.delegate.directory / "votes.sqlite3", isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     request = node_pb2.VoteRequest(epoch=EPOCH, items=[signed_header(1)])
-    assert status_of(node, request.SerializeToString()) == grpc.StatusCode.INTERNAL
+    assert status_of(node, VOTE, request.SerializeToString()) == grpc.StatusCode.INTERNAL
     assert node.http("/healthz")[0] == 503
     with node.channel() as channel:
         health = health_pb2_grpc.HealthStub(channel)
