@@ -24,7 +24,7 @@ from voting.node_process import Node, signed_header
 
 from love_node.delegate import MESSAGE_BYTES_MAX
 from love_node.v1 import node_pb2, node_pb2_grpc
-from lovectl.delegates import EPOCH, make_delegates
+from lovectl.delegates import EPOCH, NODES, make_delegates
 from lovectl.pki import TransportPki
 from lovectl.processes import free_ports
 
@@ -70,7 +70,7 @@ class ServedNode(Node):
 
 @pytest.fixture
 def stopped(tmp_path: Path, transport_pki: TransportPki) -> ServedNode:
-    *ports, http_port = free_ports(5)
+    *ports, http_port = free_ports(len(NODES) + 1)
     delegate = make_delegates(tmp_path / "nodes", ports, transport_pki)[0]
     node = ServedNode(delegate, transport_pki, tmp_path / "node.log")
     node.http_port = http_port
