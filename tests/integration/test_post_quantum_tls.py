@@ -23,7 +23,7 @@ from pymongo.errors import ServerSelectionTimeoutError
 
 from federation.aws_clients import dynamodb_client
 from federation.immudb_channel import open_channel
-from lovectl.delegates import make_delegates
+from lovectl.delegates import NODES, make_delegates
 from lovectl.paths import REPOSITORY
 from lovectl.pki import TransportPki
 from lovectl.processes import LOOPBACK, accepts_connections, free_ports
@@ -186,7 +186,7 @@ def test_every_server_of_ours_takes_the_hybrid_key_exchange(
     transport_pki: TransportPki,
     tmp_path: Path,
 ) -> None:
-    delegate = make_delegates(tmp_path / "nodes", free_ports(4), transport_pki)[0]
+    delegate = make_delegates(tmp_path / "nodes", free_ports(len(NODES)), transport_pki)[0]
     node = NodeServer("node", delegate.config_file, delegate.port, tmp_path / "node.log")
     node.start()
     try:
