@@ -120,11 +120,12 @@ def test_a_peer_that_fails_costs_an_audit_line_and_the_others_are_heard(
     store_of: Callable[[str], Store],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    here, there = store_of("here"), store_of("there")
+    here, there, elsewhere = store_of("here"), store_of("there"), store_of("elsewhere")
     there.keep(kept(*range(300)))
-    metrics = StoreMetrics(CollectorRegistry())
-    peers = [kind("bad", there), StorePeer("good", there)]
-    AntiEntropy("here", here, peers, metrics).round()
+    # One more, so that it is asked for something even if it comes last.
+    elsewhere.keep(kept(*range(301)))
+    peers = [kind("bad", elsewhere), StorePeer("good", there)]
+    AntiEntropy("here", here, peers, StoreMetrics(CollectorRegistry())).round()
     assert here.entries(b"") == there.entries(b"")
     assert len(here.entries(b"")) == 300
     assert said(capsys) == [("bad", reason)]
