@@ -40,7 +40,7 @@ demo: setup ## start all servers, send 700 transactions, break a store, stop
 .PHONY: test
 test: setup $(ASL_VALIDATOR) ## every test: unit, integration, end to end, simulation; Rust too
 	cargo test --release --locked --manifest-path layers/rust_core/Cargo.toml -- --show-output
-	$(RUN) pytest -q -m 'not sam and not pqtls'
+	$(RUN) pytest -q -m 'not sam and not pqtls and not containers'
 
 .PHONY: test-kill
 test-kill: setup ## kill a voting delegate 1,000 times at random: no nonce is signed for two transactions
@@ -63,6 +63,19 @@ $(TRIXIE)/ready:
 	  || { tail -n 20 $(TRIXIE)/log >&2; exit 1; }
 	rm -rf $(TRIXIE)/root/var/cache/apt $(TRIXIE)/root/var/lib/apt/lists
 	@touch $@
+
+ENGINE := $(CACHE)/engine
+
+.PHONY: test-containers
+test-containers: setup $(ENGINE)/ready $(COMPOSE) ## builds the delegate's image, runs compose.yaml's seven (as root, on Debian)
+	LOVE_ENGINE=$(ENGINE) LOVE_COMPOSE=$(COMPOSE) $(RUN) pytest -q -m containers tests/containers
+
+.PHONY: test-sam
+test-sam: build $(ENGINE)/ready ## each built function by `sam local invoke` (as root, on Debian)
+	LOVE_ENGINE=$(ENGINE) $(RUN) pytest -q -m sam tests/sam
+
+$(ENGINE)/ready: infrastructure/containers/engine.sh
+	infrastructure/containers/engine.sh $(ENGINE)
 
 .PHONY: lint
 lint: setup $(ASL_VALIDATOR) $(GITLEAKS) ## style, types, templates, secrets

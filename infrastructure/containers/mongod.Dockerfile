@@ -18,7 +18,7 @@ ENV HOME=/tmp
 VOLUME /var/lib/love-mongod /var/log/love-mongod
 EXPOSE 27017
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
+HEALTHCHECK --interval=15s --timeout=10s --start-period=60s --retries=3 \
   CMD ["mongosh", "--quiet", "--norc", "--tls", "--tlsCAFile", "/etc/love-mongod/tls/ca.pem", "--tlsCertificateKeyFile", "/etc/love-mongod/tls/cluster.pem", "--eval", "quit(db.hello().ok ? 0 : 1)", "mongodb://127.0.0.1:27017/?directConnection=true"]
 # Not the image's own, which sends telemetry.
 ENTRYPOINT ["mongod", "--config", "/etc/love-mongod/mongod.conf"]
