@@ -10,8 +10,9 @@ apt-get update -qq
 command -v debootstrap >/dev/null || apt-get install -y -qq debootstrap
 
 # docker.io's own dependencies beyond a minimal system; the legacy iptables serves names within networks.
+# Prometheus is there for its promtool.
 (cd "$here/debs" && apt-get download -qq -o APT::Sandbox::User=root \
-  docker.io containerd runc tini iptables libxtables12 libip4tc2 libip6tc2)
+  docker.io containerd runc tini iptables libxtables12 libip4tc2 libip6tc2 prometheus)
 for package in "$here"/debs/*.deb; do dpkg-deb -x "$package" "$here/root"; done
 rm -rf "$here/debs"
 # Its modules are where Debian has them only if it is installed.
