@@ -61,22 +61,30 @@ class Trust:
         """What `authorize` and `send` believe; `revoked` are serials of account certificates."""
         issuer_port = state.proxies["issuer"].listen_port
         return {
-            "ca_certificate": _b64(self.ca.certificate_der),
-            "crl": _b64(self.ca.revocation_list(revoked)),
+            **self.certificates(revoked),
             "jwks_url": f"https://{LOOPBACK}:{issuer_port}{JWKS_PATH}",
             "jwks_ca_pem": pki.ca_file.read_text(),
             "issuer": state.token_issuer,
             "audience": state.token_audience,
-            "sealing": {
-                "key_id": state.sealing_key_id,
-                "public_key": _b64((self.directory / "sealing-public").read_bytes()),
-            },
+            "sealing": self.public_sealing_key(state.sealing_key_id),
         }
 
-    def sealing_secret(self, state: StackState) -> dict[str, Any]:
-        """What `persist` opens content with."""
+    def certificates(self, revoked: tuple[int, ...] = ()) -> dict[str, str]:
+        """The federation's CA and its revocation list, as `love/trust` has them."""
+        return {
+            "ca_certificate": _b64(self.ca.certificate_der),
+            "crl": _b64(self.ca.revocation_list(revoked)),
+        }
+
+    def public_sealing_key(self, key_id: str) -> dict[str, str]:
+        """What `send` seals content with."""
+        public_key = (self.directory / "sealing-public").read_bytes()
+        return {"key_id": key_id, "public_key": _b64(public_key)}
+
+    def private_sealing_keys(self, key_id: str) -> dict[str, dict[str, str]]:
+        """What `persist` opens content with: `love/sealing`."""
         private_key = (self.directory / "sealing-private").read_bytes()
-        return {"keys": {state.sealing_key_id: _b64(private_key)}}
+        return {"keys": {key_id: _b64(private_key)}}
 
 
 def stack_secrets(
@@ -86,7 +94,7 @@ def stack_secrets(
     ca_pem = pki.ca_file.read_text()
     return {
         "love/trust": trust.trust_secret(state, pki),
-        "love/sealing": trust.sealing_secret(state),
+        "love/sealing": trust.private_sealing_keys(state.sealing_key_id),
         "love/mongo": {
             "uris": {
                 continent.value: f"mongodb://{LOOPBACK}:{state.proxies[cluster].listen_port}"
