@@ -493,3 +493,58 @@ def test_a_small_parameter_can_t_unfold_to_a_huge_registry() -> None:
 def test_keys_for_the_core_are_those_of_the_list() -> None:
     listed = {one["delegate_id"]: b64decode(one["public_key"]) for one in GENESIS.delegates()}
     assert {name: key for name, _, key, _ in GENESIS.voting_keys()} == listed
+
+
+# ── Who uses it ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def kept_secret(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], None]:
+    """Lets Secrets Manager's copy be this one, for `reward` and `persist`."""
+    from federation import secrets
+
+    monkeypatch.setenv("DELEGATES_SECRET", "love/delegates")
+    monkeypatch.setenv("REGISTRY_PIN", GENESIS.digest)
+    registry_source._secret_keeper.cache_clear()
+
+    def keep(secret: dict[str, Any]) -> None:
+        monkeypatch.setitem(secrets._cache, "love/delegates", (float("inf"), secret))
+
+    return keep
+
+
+@pytest.mark.parametrize("forged", forged_secrets().values(), ids=forged_secrets())
+def test_reward_pays_nobody_by_a_secret_that_was_not_signed(
+    forged: dict[str, Any], kept_secret: Any, audited: list[dict[str, Any]]
+) -> None:
+    import inspect
+
+    from reward import app
+
+    app._settings.cache_clear()
+    handle: Any = inspect.unwrap(app.handler)
+    kept_secret(forged)
+    with pytest.raises(RegistryError):
+        handle({"batch_id": "b", "groups": []}, None)
+    assert [one["reason"] for one in audited] == ["registry_refused"]
+    kept_secret(secret_of(GENESIS))
+    assert handle({"batch_id": "b", "groups": []}, None)["rewards"] == []
+    kept_secret(forged)
+    # The last good one goes on being used.
+    assert handle({"batch_id": "b", "groups": []}, None)["rewards"] == []
+
+
+@pytest.mark.parametrize("forged", forged_secrets().values(), ids=forged_secrets())
+def test_persist_knows_no_full_node_that_was_not_signed(
+    forged: dict[str, Any], kept_secret: Any, audited: list[dict[str, Any]]
+) -> None:
+    from persist.readers import delegates_of
+
+    kept_secret(forged)
+    pin = GENESIS.digest
+    with pytest.raises(RegistryError):
+        delegates_of(registry_source.read_delegates("love/delegates", pin, "persist").secret)
+    assert [one["source"] for one in audited] == ["persist"]
+    kept_secret(secret_of(GENESIS))
+    found = delegates_of(registry_source.read_delegates("love/delegates", pin, "persist").secret)
+    assert found.keys() == STAKES.keys()
