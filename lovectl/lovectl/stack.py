@@ -127,7 +127,8 @@ class Stack:
 
     def down(self) -> None:
         """Stop everything; logs stay, data and keys go."""
-        take_down(self.state)
+        # As it was last saved: `lovectl registry apply` starts nodes anew.
+        take_down(load_state(self.state.name) or self.state)
 
 
 @contextmanager
