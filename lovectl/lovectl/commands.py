@@ -12,7 +12,7 @@ from rich.console import Console
 
 from federation.limits import REQUEST_BATCH_ITEMS_MAX
 from federation.regions import CONTINENTS, Continent
-from lovectl import audit_commands, show
+from lovectl import audit_commands, registry_commands, show
 from lovectl.access import Access, running_access, started_access
 from lovectl.accounts import make_account
 from lovectl.client import ApiError
@@ -48,7 +48,9 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
     app.command()(simulate)
     app.command()(cost)
+    app.command()(registry_commands.rewards)
     app.add_typer(keys_app, name="keys")
+    app.add_typer(registry_commands.app, name="registry")
     app.add_typer(audit_commands.app, name="audit")
 
 
