@@ -96,3 +96,12 @@ DATA_KEY_NAME_TTL_S: Final = 60.0
 
 #: An unwrapped data key of MongoDB's field encryption is kept so long before KMS is asked again.
 DATA_KEY_LIFETIME_MS: Final = 300_000
+
+#: Work entries that one round of `reconcile` looks through, and what it takes of them at once: a
+#: batch that grows by its votes and rewards, and by the names of its work entries.
+PENDING_SCAN_MAX: Final = 1_000
+RECONCILE_BATCH_BYTES_MAX: Final = 100 * 1024
+#: A pending transaction is tried at least once in so many minutes, however old.
+RETRY_PERIOD_MIN_MAX: Final = 60
+#: A work entry without a record is of an attempt that has ended; those take seconds.
+SPURIOUS_AGE_MS: Final = 3_600_000
