@@ -90,6 +90,7 @@ lint: setup $(ASL_VALIDATOR) $(GITLEAKS) ## style, types, templates, secrets
 	AWS_DEFAULT_REGION=us-east-1 $(RUN) sam validate --lint
 	$(RUN) cfn-lint template.yaml infrastructure/kms/replicas.yaml
 	$(ASL_VALIDATOR) --json-path statemachine/pipeline.asl.json
+	$(ASL_VALIDATOR) --json-path statemachine/reconcile.asl.json
 	$(GITLEAKS) git --no-banner --redact . # every commit
 	$(GITLEAKS) git --no-banner --redact --pre-commit . # and what is not committed yet
 	if command -v terraform >/dev/null; then terraform fmt -check -diff -recursive infrastructure/terraform; \

@@ -1,4 +1,4 @@
-"""The commands beyond the stack: `send`, `fetch`, `demo`, `simulate`, `cost`, `keys`, `audit`."""
+"""The commands beyond the stack: `send`, `fetch`, `demo`, `simulate`, `reconcile`, `cost`, `keys`, `audit`."""
 
 import sys
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ from lovectl.demo import demo as run_demo
 from lovectl.faults import Scenario
 from lovectl.input_lines import BadLine, InputLine, read_input
 from lovectl.key_commands import keys_app
+from lovectl.reconcile import reconcile as run_reconcile
 from lovectl.sending import (
     RECEIPT_TIMEOUT_S,
     Posting,
@@ -47,6 +48,7 @@ def register(app: typer.Typer) -> None:
     app.command()(fetch)
     app.command()(demo)
     app.command()(simulate)
+    app.command()(reconcile)
     app.command()(cost)
     app.command()(registry_commands.rewards)
     app.add_typer(keys_app, name="keys")
@@ -149,6 +151,22 @@ def simulate(
     else:
         show.tables.print(show.verdict_table(report))
     if report["verdict"] != "holds":
+        raise typer.Exit(FAILED)
+
+
+def reconcile(as_json: JsonOption = False) -> None:
+    """Do now what reconcile does each minute, leaving nothing out for its age; wait for its end."""
+    access = running_access()
+    if access is None:
+        _fail("no stack is running: run `lovectl up` first", BAD_USAGE)
+    report = run_reconcile(access)
+    if as_json:
+        show.print_json(report)
+    else:
+        show.tables.print(f"reconcile: {report['status']}, {report['seconds']} s")
+        for cluster in report["clusters"]:
+            show.tables.print(f"{cluster['continent']}: {cluster['outcome']}")
+    if report["status"] != "SUCCEEDED":
         raise typer.Exit(FAILED)
 
 

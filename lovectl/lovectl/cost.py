@@ -38,7 +38,7 @@ API_REQUESTS_A_SECOND_MAX: Final = 1_000
 #: SQS takes so many requests a second for one group of a FIFO queue; the audit trail is one.
 AUDIT_EVENTS_A_SECOND_MAX: Final = 300
 #: Functions of template.yaml; each keeps one published version's snapshot.
-FUNCTIONS: Final = 11
+FUNCTIONS: Final = 12
 #: A continent has a key for its data keys (template.yaml) and one for its storage (Terraform).
 KEYS_A_CONTINENT: Final = 2
 

@@ -30,7 +30,12 @@ DEPLOY_TIMEOUT_S: Final = 180
 DISPATCHES_AT_ONCE: Final = 2
 #: A page of this origin may call the local API from a browser.
 CORS_ORIGIN: Final = "https://app.love.example"
-PARAMETERS: Final = ("ContinentsAtOnce=2", f"CorsOrigins={CORS_ORIGIN}")
+#: Reconcile runs when it is told to (`lovectl reconcile`), so that what a test sees doesn't move.
+PARAMETERS: Final = (
+    "ContinentsAtOnce=2",
+    f"CorsOrigins={CORS_ORIGIN}",
+    "ReconcileSchedule=DISABLED",
+)
 LAYERS: Final = ("rust_core", "federation", "dependencies")
 
 

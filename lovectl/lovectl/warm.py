@@ -34,6 +34,7 @@ EVENTS: Final[dict[str, dict[str, Any]]] = {
     "RewardFunction": {"batch_id": "warm-up", "groups": [], "rewards": []},
     "DispatchFunction": {"Records": []},
     "AuditFunction": {"Records": []},
+    "ReconcileFunction": {"action": "gather", "continent": "Europe"},
     "SendFunction": {
         "httpMethod": "GET",
         "path": "/api/health",

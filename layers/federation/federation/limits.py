@@ -111,3 +111,11 @@ SECRET_BYTES_MAX: Final = 64 * 1024
 PARAMETER_CHARACTERS_MAX: Final = 4_096
 #: A refused registry is written down once in so long, not at each call.
 REGISTRY_REFUSAL_INTERVAL_S: Final = 60.0
+#: Work entries that one round of `reconcile` looks through, and what it takes of them at once: a
+#: batch that grows by its votes and rewards, and by the names of its work entries.
+PENDING_SCAN_MAX: Final = 1_000
+RECONCILE_BATCH_BYTES_MAX: Final = 100 * 1024
+#: A pending transaction is tried at least once in so many minutes, however old.
+RETRY_PERIOD_MIN_MAX: Final = 60
+#: A work entry without a record is of an attempt that has ended; those take seconds.
+SPURIOUS_AGE_MS: Final = 3_600_000
