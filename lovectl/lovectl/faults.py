@@ -15,6 +15,8 @@ class Scenario(StrEnum):
     ATLAS_DOWN = "atlas-down"
     ATLAS_AND_DYNAMODB_DOWN = "atlas-and-dynamodb-down"
     ALL_DOWN_THEN_BACK = "all-down-then-back"
+    #: Of delegates; see `lovectl.simulation`.
+    DOUBLE_SPEND = "double-spend"
 
 
 @dataclass(frozen=True)

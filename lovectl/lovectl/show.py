@@ -96,6 +96,21 @@ def verdict_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def double_spend_table(report: Mapping[str, Any]) -> Table:
+    """What became of conflicting pairs, and whom the evidence accuses."""
+    table = Table(title=f"{report['scenario']}, seed {report['seed']}: {report['verdict']}")
+    table.add_column("what")
+    table.add_column("count", justify="right")
+    for name in ("pairs", "both_final", "one_final", "none_final", "crashes", "partitions"):
+        table.add_row(name.replace("_", " "), str(report[name]))
+    for one in report["evidence"]:
+        kind = "Byzantine" if one["byzantine"] else "honest"
+        table.add_row(f"double votes of {one['delegate_id']}, {kind}", str(one["double_votes"]))
+    for name in report["byzantine_missed"]:
+        table.add_row(f"{name}, Byzantine, is not accused", "—")
+    return table
+
+
 def rotation_table(report: Mapping[str, Any]) -> Table:
     """What a rotation of keys did, and what became of the traffic meanwhile."""
     table = Table(title=f"keys rotated ({report['mode']}): {report['verdict']}")
