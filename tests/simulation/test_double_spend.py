@@ -17,6 +17,7 @@ def test_of_conflicting_transactions_one_is_final_at_most_and_double_voters_are_
     assert report["crashes"] >= 2
     assert report["partitions"] == 2
     assert {one["delegate_id"] for one in report["evidence"]} == BYZANTINE.keys()
+    assert report["witnesses"] == {name: sorted(BYZANTINE) for name in ("node-asia", "node-global")}
     assert report["tally_disagreements"] == 0
     assert report["verdict"] == "holds"
     for side in ("east", "west"):

@@ -18,6 +18,7 @@ from lovectl.simulation.ballots import Ballot, rivals
 from lovectl.simulation.collector import Collector, Voter
 from lovectl.simulation.evidence import Pairs, Proof, confessed, core_proofs, find_proofs
 from lovectl.simulation.federation import SIDES, Federation, federation
+from lovectl.simulation.witnesses import ask_witnesses
 
 PAIRS: Final = 500
 #: With fewer, a Byzantine delegate may by chance never vote twice.
@@ -107,8 +108,8 @@ def double_spend(
     -------
     dict
         The report; `verdict` is `holds` if no pair is final twice, `federation_dag` counts the
-        votes as this simulation does, and the evidence names each Byzantine delegate that voted
-        twice, and nobody else.
+        votes as this simulation does, and the evidence, its own and that of the honest full nodes,
+        names each Byzantine delegate that voted twice, and nobody else.
 
     Raises
     ------
@@ -134,15 +135,27 @@ def double_spend(
         ]
         race = _Race(running, voters, schedule, random.Random(f"{seed} network"))  # noqa: S311
         asyncio.run(race.run())
+        guilty = confessed(confessions[name] for name in BYZANTINE)
+        witnesses = [name for name in FULL_NODES if name not in habits]
+        testimony = ask_witnesses(
+            {name: running.addresses(SIDES[0])[name] for name in witnesses},
+            running.pki,
+            schedule.pairs,
+            [one.log for one in race.collectors.values()],
+            EPOCH,
+            frozenset(guilty),
+        )
     judged = _judge(schedule.pairs, race, voters)
-    guilty = confessed(confessions[name] for name in BYZANTINE)
-    accused = sorted(judged.pop("accused"))
-    missed = sorted(guilty.keys() - set(accused))
-    wronged = sorted(set(accused) - BYZANTINE.keys())
+    accusations = [_accused(judged.pop("proofs"), voters)]
+    accusations += [_accused(proofs, voters) for proofs in testimony.proofs.values()]
+    judged["proofs_refuted"] = sum(refuted for _, refuted in accusations)
+    missed = sorted({name for accused, _ in accusations for name in guilty.keys() - accused})
+    wronged = sorted({name for accused, _ in accusations for name in accused - BYZANTINE.keys()})
     holds = not (
         judged["both_final"]
         or judged["tally_disagreements"]
         or judged["proofs_refuted"]
+        or testimony.refused
         or missed
         or wronged
     )
@@ -162,6 +175,9 @@ def double_spend(
             }
             for name, habit in BYZANTINE.items()
         ],
+        "witnesses": {
+            name: sorted(_accused(proofs, voters)[0]) for name, proofs in testimony.proofs.items()
+        },
         "byzantine_missed": missed,
         "honest_accused": wronged,
         "votes": {side: dict(each.log.counts) for side, each in race.collectors.items()},
@@ -272,8 +288,6 @@ def _judge(pairs: Pairs, race: _Race, voters: Sequence[Voter]) -> dict[str, Any]
         for pair in pairs
     ]
     proofs = find_proofs(pairs, logs)
-    keys = {one.delegate_id: one.public_key for one in voters}
-    sound = [one for one in proofs if one.holds(keys[one.delegate_id], EPOCH)]
     named = {(one.delegate_id, one.ballots[0].sender, one.ballots[0].nonce) for one in proofs}
     disagreements = len(named ^ core_proofs(pairs, logs, voters, EPOCH))
     for half, collector in enumerate(collectors):
@@ -289,10 +303,16 @@ def _judge(pairs: Pairs, race: _Race, voters: Sequence[Voter]) -> dict[str, Any]
             if count == 2
         ],
         "tally_disagreements": disagreements,
-        "accused": {one.delegate_id for one in sound},
-        "proofs_refuted": len(proofs) - len(sound),
-        "evidence": _evidence(sound),
+        "proofs": proofs,
+        "evidence": _evidence(proofs),
     }
+
+
+def _accused(proofs: Sequence[Proof], voters: Sequence[Voter]) -> tuple[set[str], int]:
+    """Against whom there is a proof that holds, and how many don't."""
+    keys = {one.delegate_id: one.public_key for one in voters}
+    sound = [one for one in proofs if one.holds(keys[one.delegate_id], EPOCH)]
+    return {one.delegate_id for one in sound}, len(proofs) - len(sound)
 
 
 def _evidence(proofs: Sequence[Proof]) -> list[dict[str, Any]]:

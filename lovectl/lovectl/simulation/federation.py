@@ -1,5 +1,6 @@
 """Seven delegates of a simulation's own, as real processes, each behind a proxy for each side."""
 
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from typing import Final
 
 from lovectl import binaries
 from lovectl.delegates import NODES, Delegate, make_delegates
-from lovectl.paths import private_directory
+from lovectl.paths import private_directory, write_private
 from lovectl.pki import TransportPki
 from lovectl.processes import LOOPBACK, accepts_connections, free_ports
 from lovectl.server_process import Server
@@ -17,6 +18,7 @@ from lovectl.toxiproxy import Toxiproxy
 
 #: Where the network splits: whoever collects votes here has proxies of his own.
 SIDES: Final = ("east", "west")
+ANTI_ENTROPY_INTERVAL_S: Final = 1.0
 
 
 class Federation:
@@ -43,6 +45,8 @@ class Federation:
         ports = free_ports(1 + len(NODES) + len(names))
         made = make_delegates(directory / "nodes", ports[1 : 1 + len(NODES)], self.pki)
         self.delegates = {one.delegate_id: one for one in made}
+        for one in made:
+            _compare_often(one)
         self._listen = dict(zip(names, ports[1 + len(NODES) :], strict=True))
         self._toxiproxy = ToxiproxyServer(ports[0], directory / "toxiproxy.log")
         self.proxies: Toxiproxy = self._toxiproxy.api
@@ -112,6 +116,13 @@ def federation(directory: Path, doubles: Mapping[str, Sequence[str]]) -> Iterato
         yield running
     finally:
         running.stop()
+
+
+def _compare_often(delegate: Delegate) -> None:
+    """A simulation doesn't last as long as a full node usually waits to compare with its peers."""
+    config = json.loads(delegate.config_file.read_bytes())
+    config["anti_entropy_interval_s"] = ANTI_ENTROPY_INTERVAL_S
+    write_private(delegate.config_file, json.dumps(config, indent=2))
 
 
 def _node_of(proxy: str) -> str:
