@@ -33,6 +33,7 @@ from lovectl.sending import (
 )
 from lovectl.simulate import COUNT_MIN
 from lovectl.simulate import simulate as run_simulation
+from lovectl.simulation.backup_routes import backup_routes
 from lovectl.simulation.double_spend import PAIRS, PAIRS_MIN, double_spend
 
 FAILED = 1
@@ -136,7 +137,10 @@ def demo(as_json: JsonOption = False) -> None:
 
 def simulate(
     scenario: Annotated[Scenario, typer.Argument(help="What goes wrong.")],
-    count: Annotated[int, typer.Option(min=COUNT_MIN, help="Transactions to send.")] = 210,
+    count: Annotated[
+        int,
+        typer.Option(min=COUNT_MIN, help="Transactions to send; for backup-routes, in each phase."),
+    ] = 210,
     pairs: Annotated[
         int, typer.Option(min=PAIRS_MIN, help="Conflicting pairs of double-spend.")
     ] = PAIRS,
@@ -149,6 +153,10 @@ def simulate(
         _report(double_spend(pairs=pairs, seed=chosen_seed), show.double_spend_table, as_json)
         return
     with _access_or_start() as access:
+        if scenario is Scenario.BACKUP_ROUTES:
+            report = backup_routes(access, count=count, seed=chosen_seed, bar=show.bar)
+            _report(report, show.routes_table, as_json)
+            return
         report = run_simulation(access, scenario, count=count, seed=chosen_seed, bar=show.bar)
     _report(report, show.verdict_table, as_json)
 

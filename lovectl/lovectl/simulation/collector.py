@@ -157,14 +157,15 @@ class Collector:
             self.log.counts["malformed"] += 1
             return
         for ballot, vote in zip(ballots, response.votes, strict=False):
-            self._take(self._voters[delegate_id], ballot, vote)
+            if vote.signature:
+                self._take_signature(delegate_id, ballot, vote.signature)
+            else:
+                self.log.counts[vote.reason or "no_reason"] += 1
 
-    def _take(self, voter: Voter, ballot: Ballot, vote: node_pb2.Vote) -> None:
-        if not vote.signature:
-            self.log.counts[vote.reason or "no_reason"] += 1
-        elif holds(voter.public_key, vote_bytes(self._epoch, ballot), vote.signature):
+    def _take_signature(self, delegate_id: str, ballot: Ballot, signature: bytes) -> None:
+        public_key = self._voters[delegate_id].public_key
+        if holds(public_key, vote_bytes(self._epoch, ballot), signature):
             self.log.counts["signed"] += 1
-            votes = self.log.signatures.setdefault(ballot.transaction_id, {})
-            votes[voter.delegate_id] = vote.signature
+            self.log.signatures.setdefault(ballot.transaction_id, {})[delegate_id] = signature
         else:
             self.log.counts["invalid"] += 1

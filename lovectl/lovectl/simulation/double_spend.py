@@ -16,6 +16,7 @@ import federation_dag
 from lovectl.delegates import EPOCH, FULL_NODES, LEVELS, LIGHT_NODES, NODES, STAKES
 from lovectl.simulation.ballots import Ballot, rivals
 from lovectl.simulation.collector import Collector, Voter
+from lovectl.simulation.core_collector import CoreCollector
 from lovectl.simulation.evidence import Pairs, Proof, confessed, core_proofs, find_proofs
 from lovectl.simulation.federation import SIDES, Federation, federation
 from lovectl.simulation.witnesses import ask_witnesses
@@ -207,10 +208,7 @@ class _Race:
         chance: random.Random,
     ) -> None:
         self.crashes = 0
-        self.collectors = {
-            side: Collector(voters, running.addresses(side), running.pki, EPOCH, DEADLINE_MS)
-            for side in SIDES
-        }
+        self.collectors = _collectors(running, voters)
         self._running = running
         self._schedule = schedule
         self._chance = chance
@@ -278,6 +276,15 @@ class _Race:
         for _ in range(SETTLING_ROUNDS):
             for start in range(0, len(self._schedule.pairs), SETTLING_BATCH):
                 await self._ask(self._schedule.pairs[start : start + SETTLING_BATCH])
+
+
+def _collectors(running: Federation, voters: Sequence[Voter]) -> dict[str, Collector]:
+    """The one side collects in Python, the other by the federation's own collector."""
+    kinds = dict(zip(SIDES, (Collector, CoreCollector), strict=True))
+    return {
+        side: kind(voters, running.addresses(side), running.pki, EPOCH, DEADLINE_MS)
+        for side, kind in kinds.items()
+    }
 
 
 def _judge(pairs: Pairs, race: _Race, voters: Sequence[Voter]) -> dict[str, Any]:

@@ -87,6 +87,14 @@ class Federation:
         server.kill()
         server.start()
 
+    def pause(self, delegate_id: str) -> None:
+        """Let it hang: its connections stay, nothing is answered (SIGSTOP)."""
+        self._nodes[delegate_id].pause()
+
+    def resume(self, delegate_id: str) -> None:
+        """Let it go on."""
+        self._nodes[delegate_id].resume()
+
     def restart_all(self) -> None:
         """Stop and start every delegate, with what lies on its disk."""
         for server in self._nodes.values():

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import grpc
 
-from love_node.config import NodeConfig, electorate_of, load_config
+from love_node.config import NodeConfig, PublicDelegate, electorate_of, load_config
 from love_node.fetched import FETCH_IDS_MAX, NONCE_BYTES_MIN, check_fetched
 from love_node.kept import KeptItem, PublicKey
 from love_node.v1 import node_pb2, node_pb2_grpc
@@ -33,6 +33,11 @@ class FullNodes:
             for name in FULL_NODES
         }
         self._pki = pki
+
+    @property
+    def delegates(self) -> tuple[PublicDelegate, ...]:
+        """All delegates of the epoch, as the full nodes know them."""
+        return next(iter(self._configs.values())).delegates_public
 
     def keepers(self, transaction_ids: Collection[bytes]) -> dict[bytes, dict[str, KeptItem]]:
         """Who keeps each of these, and what.
