@@ -117,6 +117,7 @@ $(GITLEAKS): infrastructure/gitleaks/go.mod infrastructure/gitleaks/go.sum
 
 .PHONY: bench
 bench: setup ## each stage and the whole way, beside a same-shaped no-op state machine
+	$(RUN) python benchmarks/votes.py
 	$(RUN) python benchmarks/pipeline.py
 
 .PHONY: bench-core

@@ -1,14 +1,15 @@
 """The commands beyond the stack: `send`, `fetch`, `demo`, `simulate`, `reconcile`, `cost`, `keys`, `audit`."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from federation.limits import REQUEST_BATCH_ITEMS_MAX
 from federation.regions import CONTINENTS, Continent
@@ -33,6 +34,8 @@ from lovectl.sending import (
 )
 from lovectl.simulate import COUNT_MIN
 from lovectl.simulate import simulate as run_simulation
+from lovectl.simulation.backup_routes import backup_routes
+from lovectl.simulation.double_spend import PAIRS, PAIRS_MIN, double_spend
 
 FAILED = 1
 BAD_USAGE = 2
@@ -137,21 +140,29 @@ def demo(as_json: JsonOption = False) -> None:
 
 
 def simulate(
-    scenario: Annotated[Scenario, typer.Argument(help="Which stores go down.")],
-    count: Annotated[int, typer.Option(min=COUNT_MIN, help="Transactions to send.")] = 210,
+    scenario: Annotated[Scenario, typer.Argument(help="What goes wrong.")],
+    count: Annotated[
+        int,
+        typer.Option(min=COUNT_MIN, help="Transactions to send; for backup-routes, in each phase."),
+    ] = 210,
+    pairs: Annotated[
+        int, typer.Option(min=PAIRS_MIN, help="Conflicting pairs of double-spend.")
+    ] = PAIRS,
     seed: Annotated[int | None, typer.Option(help="Replays the same plan.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take stores down while sending, then compare what was accepted with what is stored."""
+    """Break things while transactions are sent, then judge what is stored, or what is final."""
     chosen_seed = _random_seed() if seed is None else seed
+    if scenario is Scenario.DOUBLE_SPEND:
+        _report(double_spend(pairs=pairs, seed=chosen_seed), show.double_spend_table, as_json)
+        return
     with _access_or_start() as access:
+        if scenario is Scenario.BACKUP_ROUTES:
+            report = backup_routes(access, count=count, seed=chosen_seed, bar=show.bar)
+            _report(report, show.routes_table, as_json)
+            return
         report = run_simulation(access, scenario, count=count, seed=chosen_seed, bar=show.bar)
-    if as_json:
-        show.print_json(report)
-    else:
-        show.tables.print(show.verdict_table(report))
-    if report["verdict"] != "holds":
-        raise typer.Exit(FAILED)
+    _report(report, show.verdict_table, as_json)
 
 
 def reconcile(as_json: JsonOption = False) -> None:
@@ -201,6 +212,18 @@ def cost(
     show.tables.print(show.cost_table(bills, prices))
     show.tables.print(show.assumptions_table(assumed))
     show.tables.print(f"Prices: {prices.region}, {prices.as_of}. {prices.note}")
+
+
+def _report(
+    report: dict[str, Any], table: Callable[[dict[str, Any]], Table], as_json: bool
+) -> None:
+    """Show a simulation's report; the exit code says whether its promises hold."""
+    if as_json:
+        show.print_json(report)
+    else:
+        show.tables.print(table(report))
+    if report["verdict"] != "holds":
+        raise typer.Exit(FAILED)
 
 
 @contextmanager
