@@ -134,6 +134,10 @@ class MotorDBHandler:
         """Delete the first match; gives how many were deleted."""
         return (await self._database[collection].delete_one(searchable(query))).deleted_count
 
+    async def delete_many(self, collection: str, query: Mapping[str, Any]) -> int:
+        """Delete all matches; gives how many were deleted."""
+        return (await self._database[collection].delete_many(searchable(query))).deleted_count
+
     async def count(self, collection: str, query: Mapping[str, Any]) -> int:
         """How many match."""
         return await self._database[collection].count_documents(searchable(query))

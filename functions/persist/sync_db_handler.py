@@ -174,6 +174,10 @@ class SyncDBHandler:
         """Delete the first match; gives how many were deleted."""
         return self._database[collection].delete_one(searchable(query)).deleted_count
 
+    def delete_many(self, collection: str, query: Mapping[str, Any]) -> int:
+        """Delete all matches; gives how many were deleted."""
+        return self._database[collection].delete_many(searchable(query)).deleted_count
+
     def count(self, collection: str, query: Mapping[str, Any]) -> int:
         """How many match."""
         return self._database[collection].count_documents(searchable(query))
