@@ -1,4 +1,4 @@
-"""The commands beyond the stack: `send`, `fetch`, `demo`, `simulate`, `cost`, `keys`, `audit`."""
+"""The commands beyond the stack: `send`, `fetch`, `demo`, `simulate`, `cost`, `canary`, `keys`, `audit`."""
 
 import sys
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from federation.regions import CONTINENTS, Continent
 from lovectl import audit_commands, show
 from lovectl.access import Access, running_access, started_access
 from lovectl.accounts import make_account
+from lovectl.canary import CanaryFailed, canary_table, run_canary
 from lovectl.client import ApiError
 from lovectl.cost import USUAL_TPS, Assumptions, document, load_prices, monthly_bill
 from lovectl.demo import demo as run_demo
@@ -48,6 +49,7 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
     app.command()(simulate)
     app.command()(cost)
+    app.command()(canary)
     app.add_typer(keys_app, name="keys")
     app.add_typer(audit_commands.app, name="audit")
 
@@ -181,6 +183,23 @@ def cost(
     show.tables.print(show.cost_table(bills, prices))
     show.tables.print(show.assumptions_table(assumed))
     show.tables.print(f"Prices: {prices.region}, {prices.as_of}. {prices.note}")
+
+
+def canary(as_json: JsonOption = False) -> None:
+    """Send a canary through every tier of the running stack, and tell how it fared in each."""
+    access = running_access()
+    if access is None:
+        _fail("no stack is running: run `lovectl up` first", BAD_USAGE)
+    try:
+        report = run_canary(access)
+    except CanaryFailed as error:
+        _fail(str(error), FAILED)
+    if as_json:
+        show.print_json(report)
+    else:
+        show.tables.print(canary_table(report))
+    if report["outcome"] != "ok":
+        raise typer.Exit(FAILED)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ EVENTS: Final[dict[str, dict[str, Any]]] = {
     "RewardFunction": {"batch_id": "warm-up", "groups": [], "rewards": []},
     "DispatchFunction": {"Records": []},
     "AuditFunction": {"Records": []},
+    "CanaryFunction": {},
     "SendFunction": {
         "httpMethod": "GET",
         "path": "/api/health",
