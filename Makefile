@@ -127,6 +127,11 @@ bench-core: setup ## each function of the Rust core beside raw crates and Python
 	  --message-format=json-render-diagnostics > $(CACHE)/beside.json
 	$(RUN) python benchmarks/core $(CACHE)/beside.json $(BENCH_CORE)
 
+.PHONY: bench-breakers
+bench-breakers: setup ## our circuit breaker beside kept libraries
+	$(UV) sync --frozen --inexact --group bench --compile-bytecode --quiet
+	$(RUN) python benchmarks/breakers.py
+
 .PHONY: simulate
 simulate: setup ## the three outages: atlas, atlas and DynamoDB, everything
 	for scenario in atlas-down atlas-and-dynamodb-down all-down-then-back; do \

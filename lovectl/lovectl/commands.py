@@ -1,4 +1,4 @@
-"""The commands beyond the stack: `send`, `fetch`, `demo`, `simulate`, `reconcile`, `cost`, `keys`, `audit`."""
+"""The commands beyond the stack: `send`, `fetch`, `demo`, `simulate`, `reconcile`, `canary`, `cost`, `keys`, `audit`."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +16,7 @@ from federation.regions import CONTINENTS, Continent
 from lovectl import audit_commands, registry_commands, show
 from lovectl.access import Access, running_access, started_access
 from lovectl.accounts import make_account
+from lovectl.canary import CanaryFailed, canary_table, run_canary
 from lovectl.client import ApiError
 from lovectl.cost import USUAL_TPS, Assumptions, document, load_prices, monthly_bill
 from lovectl.demo import demo as run_demo
@@ -54,6 +55,7 @@ def register(app: typer.Typer) -> None:
     app.command()(reconcile)
     app.command()(cost)
     app.command()(registry_commands.rewards)
+    app.command()(canary)
     app.add_typer(keys_app, name="keys")
     app.add_typer(registry_commands.app, name="registry")
     app.add_typer(audit_commands.app, name="audit")
@@ -223,6 +225,23 @@ def _report(
     else:
         show.tables.print(table(report))
     if report["verdict"] != "holds":
+        raise typer.Exit(FAILED)
+
+
+def canary(as_json: JsonOption = False) -> None:
+    """Send a canary through every tier of the running stack, and tell how it fared in each."""
+    access = running_access()
+    if access is None:
+        _fail("no stack is running: run `lovectl up` first", BAD_USAGE)
+    try:
+        report = run_canary(access)
+    except CanaryFailed as error:
+        _fail(str(error), FAILED)
+    if as_json:
+        show.print_json(report)
+    else:
+        show.tables.print(canary_table(report))
+    if report["outcome"] != "ok":
         raise typer.Exit(FAILED)
 
 

@@ -35,6 +35,7 @@ EVENTS: Final[dict[str, dict[str, Any]]] = {
     "DispatchFunction": {"Records": []},
     "AuditFunction": {"Records": []},
     "ReconcileFunction": {"action": "gather", "continent": "Europe"},
+    "CanaryFunction": {},
     "SendFunction": {
         "httpMethod": "GET",
         "path": "/api/health",
