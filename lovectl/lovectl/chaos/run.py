@@ -1,0 +1,245 @@
+"""Runs scenarios: sends, breaks, mends, waits, brings home, and lets the judge look."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from lovectl.access import Access
+from lovectl.chaos.evidence import Evidence
+from lovectl.chaos.faults import Fault, Injector
+from lovectl.chaos.history import FaultEdge, History, HistoryLog, Mark, now_ms
+from lovectl.chaos.judge import Judgement, Violation, judge
+from lovectl.chaos.machines import Machines
+from lovectl.chaos.queues import Inbox
+from lovectl.chaos.reading import StoreReader, federation_of
+from lovectl.chaos.scenarios import FAULT_S, Scenario
+from lovectl.chaos.traffic import Traffic
+from lovectl.client import Client
+from lovectl.measures import ranks
+
+#: Posts before, during and after the fault: with 15 transactions each, 210 are accepted.
+POSTS_BEFORE: Final = 4
+POSTS_DURING: Final = 6
+POSTS_AFTER: Final = 4
+#: The inbox is empty long before this: a message's pauses are seconds here.
+SETTLE_TIMEOUT_S: Final = 150.0
+#: Of each scenario: one of every post.
+RECEIPTS_ASKED: Final = 14
+READS_AT_ONCE: Final = 3
+RECEIPTS_TIMEOUT_S: Final = 30.0
+
+Say = Callable[[str], None]
+#: Runs reconcile until nothing is left to bring home; gives what it did.
+Reconcile = Callable[[], dict[str, Any]]
+
+
+class Runner:
+    """Runs scenarios on one stack.
+
+    Parameters
+    ----------
+    access : Access
+    path : HistoryLog
+        Where everything is written down.
+    seed : int
+    handlers : callable, optional
+        See `Injector`.
+    reconcile : callable, optional
+        Runs after the faults are over.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        log: HistoryLog,
+        seed: int,
+        say: Say,
+        *,
+        handlers: Callable[[str, str | None], None] | None = None,
+        reconcile: Reconcile | None = None,
+    ) -> None:
+        self._access = access
+        self._log = log
+        self._seed = seed
+        self._say = say
+        self.machines = Machines(access)
+        self._injector = Injector(access, self.machines, handlers)
+        self._inbox = Inbox(access)
+        self._reader = StoreReader(access)
+        self._federation = federation_of(access)
+        self._reconcile = reconcile
+
+    def run(self, group: Sequence[Scenario]) -> list[dict[str, Any]]:
+        """Run the scenarios of a group side by side; a report of each."""
+        began_s = time.monotonic()
+        phases = threading.Barrier(len(group))
+        with ThreadPoolExecutor(len(group)) as pool:
+            traffics = list(pool.map(lambda one: self._send(one, phases), group))
+        settled = self._inbox.wait_until_empty(SETTLE_TIMEOUT_S)
+        with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+            list(pool.map(self._receipts, group, traffics))
+        if self._reconcile is not None:
+            done = self._reconcile()
+            self._log.write(*(Mark(now_ms(), one.name, "reconciled", done) for one in group))
+        reports = []
+        evidence = self._evidence(group)
+        for scenario in group:
+            found = self._judge(scenario, evidence)
+            unnoticed: list[Violation] = []
+            if scenario.damage is not None:
+                unnoticed = self._damage(scenario, scenario.damage)
+            seconds = time.monotonic() - began_s
+            report = self._report(scenario, found, evidence, unnoticed, settled, seconds)
+            reports.append(report)
+            self._say(_line(report))
+        return reports
+
+    def _send(self, scenario: Scenario, phases: threading.Barrier) -> Traffic:
+        """All scenarios of a group break and mend at the same time, so that no fault is missed."""
+        self._log.write(Mark(now_ms(), scenario.name, "begins", {"seed": self._seed}))
+        traffic = Traffic(self._access, self._log, scenario.name, self._seed, scenario.continents)
+        try:
+            with self._access.client() as client:
+                traffic.send(client, POSTS_BEFORE)
+                phases.wait()
+                self._inbox.wait_until_empty(SETTLE_TIMEOUT_S)
+                phases.wait()
+                self._send_broken(scenario, traffic, client, phases)
+                traffic.send(client, POSTS_AFTER)
+                given_up = traffic.send_again(client)
+        except BaseException:
+            phases.abort()
+            raise
+        if given_up:
+            self._log.write(Mark(now_ms(), scenario.name, "given up", {"posts": given_up}))
+        return traffic
+
+    def _send_broken(
+        self, scenario: Scenario, traffic: Traffic, client: Client, phases: threading.Barrier
+    ) -> None:
+        pause_s = FAULT_S / POSTS_DURING
+        self._edges(scenario.name, scenario.faults, "begins")
+        with self._injector.broken(scenario.faults):
+            traffic.send(client, POSTS_DURING, pause_s)
+            phases.wait()
+            self._inbox.wait_until_empty(scenario.drain_s)
+        self._edges(scenario.name, scenario.faults, "ends")
+
+    def _edges(self, name: str, faults: Sequence[Fault], edge: Any) -> None:
+        at_ms = now_ms()
+        self._log.write(*(FaultEdge(at_ms, name, one.kind, one.target, edge) for one in faults))
+
+    def _receipts(self, scenario: Scenario, traffic: Traffic) -> None:
+        accepted = sorted(self._history(scenario).accepted_at_ms)
+        chance = random.Random(self._seed)  # noqa: S311 - which ones is no secret
+        asked = chance.sample(accepted, min(RECEIPTS_ASKED, len(accepted)))
+        with self._access.client() as client:
+            missing = traffic.ask_for_receipts(client, asked, RECEIPTS_TIMEOUT_S)
+        self._log.write(
+            Mark(now_ms(), scenario.name, "receipts", {"asked": len(asked), "missing": missing})
+        )
+
+    def _history(self, *scenarios: Scenario) -> History:
+        return History.read(self._log.path).of(*(one.name for one in scenarios))
+
+    def _evidence(self, group: Sequence[Scenario]) -> Evidence:
+        history = self._history(*group)
+        return self._reader.evidence(history.senders, history.sent)
+
+    def _judge(self, scenario: Scenario, evidence: Evidence) -> Judgement:
+        return judge(self._history(scenario), evidence, self._federation)
+
+    def _damage(self, scenario: Scenario, damage: Fault) -> list[Violation]:
+        """Damage one record, see that the judge tells so and that no other is touched, mend it."""
+        history = self._history(scenario)
+        self.machines.look_for(
+            damage.target,
+            [str(one.document["signature"]).encode() for one in history.sent.values()],
+        )
+        self._edges(scenario.name, (damage,), "begins")
+        with self._injector.broken((damage,)):
+            found = self._judge(scenario, self._evidence((scenario,)))
+        self._edges(scenario.name, (damage,), "ends")
+        told = [{"rule": one.rule, "detail": one.detail} for one in found.violations[:5]]
+        self._log.write(Mark(now_ms(), scenario.name, "damage found", {"violations": told}))
+        mended = self._judge(scenario, self._evidence((scenario,))).violations
+        if found.holds:
+            return [*mended, Violation("unnoticed", "", f"damage of {damage.target}")]
+        return mended
+
+    def _report(
+        self,
+        scenario: Scenario,
+        found: Judgement,
+        evidence: Evidence,
+        more: list[Violation],
+        settled: bool,
+        seconds: float,
+    ) -> dict[str, Any]:
+        history = self._history(scenario)
+        violations = [*found.violations, *more]
+        if not settled:
+            violations.append(Violation("unsettled", "", "the inbox does not become empty"))
+        latencies = latencies_ms(history, evidence)
+        return {
+            "name": scenario.name,
+            "seed": self._seed,
+            "verdict": "holds" if not violations else "broken",
+            "accepted": found.accepted,
+            "stored": found.stored,
+            "final": found.final,
+            "lost": found.lost,
+            "duplicated": found.duplicated,
+            "reconciled": found.reconciled,
+            "stored_per_tier": found.per_tier,
+            "refused_posts": sum(one.status != 202 for one in history.answers),
+            "receipts_checked": len(history.receipts),
+            "violations": [
+                {"rule": one.rule, "transaction_id": one.transaction_id, "detail": one.detail}
+                for one in violations
+            ],
+            "latency_ms": ranks(list(latencies.values())),
+            "first_batch_ms": _first_batch_ms(history, latencies),
+            "faults": [f"{one.kind} {one.target}" for one in scenario.faults]
+            + ([f"{scenario.damage.kind} {scenario.damage.target}"] if scenario.damage else []),
+            "seconds": round(seconds, 1),
+        }
+
+
+def latencies_ms(history: History, evidence: Evidence) -> dict[str, int]:
+    """From the client's 202 to the first copy's own time, by id; a clock may be skewed."""
+    stored: dict[str, int] = {}
+    for copy in evidence.copies:
+        known = stored.get(copy.transaction_id, copy.stored_at_ms)
+        stored[copy.transaction_id] = min(known, copy.stored_at_ms)
+    return {
+        # Another thread may have stored it before the 202 reached us.
+        one: max(0, stored[one] - at_ms)
+        for one, at_ms in history.accepted_at_ms.items()
+        if one in stored
+    }
+
+
+def _first_batch_ms(history: History, latencies: dict[str, int]) -> int | None:
+    """How long the first post took that was accepted under the fault."""
+    spans = history.faults()
+    if not spans:
+        return None
+    begins_ms = min(span[2] for span in spans)
+    for answer in history.answers:
+        if answer.at_ms - answer.took_ms >= begins_ms and answer.claimed:
+            return max((latencies[one] for one in answer.claimed if one in latencies), default=None)
+    return None
+
+
+def _line(report: dict[str, Any]) -> str:
+    tiers = ", ".join(
+        f"{tier} {count}" for tier, count in report["stored_per_tier"].items() if count
+    )
+    return (
+        f"{report['verdict']:7} {report['name']:32} accepted {report['accepted']}, lost "
+        f"{report['lost']}, duplicated {report['duplicated']}, {tiers}, {report['seconds']} s"
+    )
