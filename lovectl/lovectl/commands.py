@@ -1,10 +1,10 @@
-"""The commands beyond the stack: `send`, `fetch`, `demo`, `simulate`, `cost`, `keys`, `audit`."""
+"""The commands beyond the stack: `send`, `fetch`, `demo`, `simulate`, `chaos`, `cost`, `keys`, `audit`."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import typer
@@ -47,6 +47,7 @@ def register(app: typer.Typer) -> None:
     app.command()(fetch)
     app.command()(demo)
     app.command()(simulate)
+    app.command()(chaos)
     app.command()(cost)
     app.add_typer(keys_app, name="keys")
     app.add_typer(audit_commands.app, name="audit")
@@ -133,15 +134,80 @@ def demo(as_json: JsonOption = False) -> None:
 
 
 def simulate(
-    scenario: Annotated[Scenario, typer.Argument(help="Which stores go down.")],
-    count: Annotated[int, typer.Option(min=COUNT_MIN, help="Transactions to send.")] = 210,
+    scenario: Annotated[str | None, typer.Argument(help="What fails; --list names them.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All scenarios of the fault model.")] = (
+        False
+    ),
+    listing: Annotated[bool, typer.Option("--list", help="Name them, and do nothing.")] = False,
+    count: Annotated[
+        int | None,
+        typer.Option(min=COUNT_MIN, help="Transactions to send, when stores are just down."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Replays the same plan.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Draws an HTML report into this file.")] = (
+        None
+    ),
     as_json: JsonOption = False,
 ) -> None:
-    """Take stores down while sending, then compare what was accepted with what is stored."""
+    """Break things while sending, then compare what was accepted with what is stored."""
+    from lovectl.chaos import commands as chaos_commands
+    from lovectl.chaos.scenarios import SCENARIOS
+
+    if listing:
+        if as_json:
+            show.print_json(chaos_commands.names_document())
+        else:
+            show.tables.print(chaos_commands.names_table())
+        return
+    if everything == (scenario is not None):
+        _fail("name a scenario, or say --all; --list names them", BAD_USAGE)
+    if scenario is not None and scenario not in SCENARIOS:
+        _fail(f"there is no scenario {scenario!r}; --list names them", BAD_USAGE)
     chosen_seed = _random_seed() if seed is None else seed
+    if count is not None:
+        _simulate_stores_down(scenario, count, chosen_seed, as_json)
+        return
+    names = [] if scenario is None else [scenario]
+    document = chaos_commands.run_scenarios(names, chosen_seed, report)
+    if scenario is not None:
+        document = {**document, **document["scenarios"][0], "scenario": scenario}
+    _show_chaos(document, as_json)
+
+
+def chaos(
+    minutes: Annotated[float, typer.Option(min=0.5, help="How long.")] = 10,
+    seed: Annotated[int | None, typer.Option(help="Replays the same faults.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Draws an HTML report into this file.")] = (
+        None
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Random faults at random times, several at once, while money is sent; then the checker looks."""
+    from lovectl.chaos import commands as chaos_commands
+
+    chosen_seed = _random_seed() if seed is None else seed
+    _show_chaos(chaos_commands.run_soak(minutes, chosen_seed, report), as_json)
+
+
+def _show_chaos(document: dict[str, Any], as_json: bool) -> None:
+    from lovectl.chaos import commands as chaos_commands
+
+    if as_json:
+        show.print_json(document)
+    else:
+        show.tables.print(chaos_commands.scenarios_table(document))
+        show.tables.print(f"history: {document['history']}")
+    if document["verdict"] != "holds":
+        raise typer.Exit(FAILED)
+
+
+def _simulate_stores_down(scenario: str | None, count: int, seed: int, as_json: bool) -> None:
+    """The three plain outages with a number of transactions of the caller's choice."""
+    outage = next((one for one in Scenario if one.value == scenario), None)
+    if outage is None:
+        _fail(f"--count is for {', '.join(Scenario)}", BAD_USAGE)
     with _access_or_start() as access:
-        report = run_simulation(access, scenario, count=count, seed=chosen_seed, bar=show.bar)
+        report = run_simulation(access, outage, count=count, seed=seed, bar=show.bar)
     if as_json:
         show.print_json(report)
     else:

@@ -72,6 +72,19 @@ class Seen(msgspec.Struct, frozen=True, tag="seen"):
     receipt: dict[str, Any]
 
 
+class Found(msgspec.Struct, frozen=True, tag="found"):
+    """A copy that the checker read straight from a store: for the report, no judge believes it."""
+
+    at_ms: int
+    scenario: str
+    transaction_id: str
+    tier: str
+    place: str
+    stored_at_ms: int
+    final: bool
+    reconciled: bool = False
+
+
 class FaultEdge(msgspec.Struct, frozen=True, tag="fault"):
     """A fault begins or ends at a target."""
 
@@ -91,7 +104,7 @@ class Mark(msgspec.Struct, frozen=True, tag="mark"):
     detail: dict[str, Any] = {}
 
 
-Event = Sent | Answered | Seen | FaultEdge | Mark
+Event = Sent | Answered | Seen | Found | FaultEdge | Mark
 
 
 class HistoryLog:
@@ -191,6 +204,11 @@ class History:
     def receipts(self) -> list[Seen]:
         """All receipts that were seen."""
         return self._all(Seen)
+
+    @cached_property
+    def found(self) -> list[Found]:
+        """All copies that the checker read."""
+        return self._all(Found)
 
     def faults(self) -> list[tuple[str, str, int, int]]:
         """(fault, target, begin, end) in Unix ms; one that never ended lasts to the last event."""

@@ -3,21 +3,22 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Final
 
+from federation.regions import CONTINENTS, Continent
 from lovectl.access import Access
 from lovectl.chaos.evidence import Evidence
 from lovectl.chaos.faults import Fault, Injector
-from lovectl.chaos.history import FaultEdge, History, HistoryLog, Mark, now_ms
+from lovectl.chaos.history import FaultEdge, Found, History, HistoryLog, Mark, now_ms
 from lovectl.chaos.judge import Judgement, Violation, judge
 from lovectl.chaos.machines import Machines
 from lovectl.chaos.queues import Inbox
 from lovectl.chaos.reading import StoreReader, federation_of
 from lovectl.chaos.scenarios import FAULT_S, Scenario
 from lovectl.chaos.traffic import Traffic
-from lovectl.client import Client
 from lovectl.measures import ranks
 
 #: Posts before, during and after the fault: with 15 transactions each, 210 are accepted.
@@ -78,6 +79,20 @@ class Runner:
         phases = threading.Barrier(len(group))
         with ThreadPoolExecutor(len(group)) as pool:
             traffics = list(pool.map(lambda one: self._send(one, phases), group))
+        return self.settle(group, [[one] for one in traffics], began_s)
+
+    def settle(
+        self, group: Sequence[Scenario], traffics: Sequence[Sequence[Traffic]], began_s: float
+    ) -> list[dict[str, Any]]:
+        """After the faults: wait until all is worked off, bring it home, judge it.
+
+        Parameters
+        ----------
+        traffics : sequence of sequences of Traffic
+            Of each scenario.
+        began_s : float
+            When the group began, on the monotonic clock.
+        """
         settled = self._inbox.wait_until_empty(SETTLE_TIMEOUT_S)
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
             list(pool.map(self._receipts, group, traffics))
@@ -88,6 +103,7 @@ class Runner:
         evidence = self._evidence(group)
         for scenario in group:
             found = self._judge(scenario, evidence)
+            self._note(scenario, evidence)
             unnoticed: list[Violation] = []
             if scenario.damage is not None:
                 unnoticed = self._damage(scenario, scenario.damage)
@@ -97,17 +113,42 @@ class Runner:
             self._say(_line(report))
         return reports
 
+    def traffic(
+        self, name: str, continents: Sequence[Continent] = CONTINENTS, salt: str = ""
+    ) -> Traffic:
+        """A client that sends under the name of a scenario; `salt` tells several of them apart."""
+        return Traffic(self._access, self._log, name, f"{salt or name}/{self._seed}", continents)
+
+    def send_until(self, traffic: Traffic, ended: threading.Event, pause_s: float) -> None:
+        """Send one post after another, then again what was refused."""
+        with self._access.client() as client:
+            while not ended.is_set():
+                traffic.send(client, 1)
+                ended.wait(pause_s)
+            traffic.send_again(client)
+
+    @contextmanager
+    def breaking(self, name: str, faults: Sequence[Fault]) -> Iterator[None]:
+        """These faults inside the block, written down under the name of a scenario."""
+        self._edges(name, faults, "begins")
+        with self._injector.broken(faults):
+            yield
+        self._edges(name, faults, "ends")
+
     def _send(self, scenario: Scenario, phases: threading.Barrier) -> Traffic:
         """All scenarios of a group break and mend at the same time, so that no fault is missed."""
         self._log.write(Mark(now_ms(), scenario.name, "begins", {"seed": self._seed}))
-        traffic = Traffic(self._access, self._log, scenario.name, self._seed, scenario.continents)
+        traffic = self.traffic(scenario.name, scenario.continents)
         try:
             with self._access.client() as client:
                 traffic.send(client, POSTS_BEFORE)
                 phases.wait()
                 self._inbox.wait_until_empty(SETTLE_TIMEOUT_S)
                 phases.wait()
-                self._send_broken(scenario, traffic, client, phases)
+                with self.breaking(scenario.name, scenario.faults):
+                    traffic.send(client, POSTS_DURING, FAULT_S / POSTS_DURING)
+                    phases.wait()
+                    self._inbox.wait_until_empty(scenario.drain_s)
                 traffic.send(client, POSTS_AFTER)
                 given_up = traffic.send_again(client)
         except BaseException:
@@ -117,27 +158,19 @@ class Runner:
             self._log.write(Mark(now_ms(), scenario.name, "given up", {"posts": given_up}))
         return traffic
 
-    def _send_broken(
-        self, scenario: Scenario, traffic: Traffic, client: Client, phases: threading.Barrier
-    ) -> None:
-        pause_s = FAULT_S / POSTS_DURING
-        self._edges(scenario.name, scenario.faults, "begins")
-        with self._injector.broken(scenario.faults):
-            traffic.send(client, POSTS_DURING, pause_s)
-            phases.wait()
-            self._inbox.wait_until_empty(scenario.drain_s)
-        self._edges(scenario.name, scenario.faults, "ends")
-
     def _edges(self, name: str, faults: Sequence[Fault], edge: Any) -> None:
         at_ms = now_ms()
         self._log.write(*(FaultEdge(at_ms, name, one.kind, one.target, edge) for one in faults))
 
-    def _receipts(self, scenario: Scenario, traffic: Traffic) -> None:
+    def _receipts(self, scenario: Scenario, traffics: Sequence[Traffic]) -> None:
         accepted = sorted(self._history(scenario).accepted_at_ms)
         chance = random.Random(self._seed)  # noqa: S311 - which ones is no secret
         asked = chance.sample(accepted, min(RECEIPTS_ASKED, len(accepted)))
+        missing = 0
         with self._access.client() as client:
-            missing = traffic.ask_for_receipts(client, asked, RECEIPTS_TIMEOUT_S)
+            for traffic in traffics:
+                mine = [one for one in asked if one in traffic.accounts]
+                missing += traffic.ask_for_receipts(client, mine, RECEIPTS_TIMEOUT_S)
         self._log.write(
             Mark(now_ms(), scenario.name, "receipts", {"asked": len(asked), "missing": missing})
         )
@@ -152,6 +185,25 @@ class Runner:
     def _judge(self, scenario: Scenario, evidence: Evidence) -> Judgement:
         return judge(self._history(scenario), evidence, self._federation)
 
+    def _note(self, scenario: Scenario, evidence: Evidence) -> None:
+        senders, at_ms = self._history(scenario).senders, now_ms()
+        self._log.write(
+            *(
+                Found(
+                    at_ms,
+                    scenario.name,
+                    copy.transaction_id,
+                    copy.tier,
+                    copy.place,
+                    copy.stored_at_ms,
+                    copy.final,
+                    copy.reconciled,
+                )
+                for copy in evidence.copies
+                if copy.sender in senders
+            )
+        )
+
     def _damage(self, scenario: Scenario, damage: Fault) -> list[Violation]:
         """Damage one record, see that the judge tells so and that no other is touched, mend it."""
         history = self._history(scenario)
@@ -159,10 +211,8 @@ class Runner:
             damage.target,
             [str(one.document["signature"]).encode() for one in history.sent.values()],
         )
-        self._edges(scenario.name, (damage,), "begins")
-        with self._injector.broken((damage,)):
+        with self.breaking(scenario.name, (damage,)):
             found = self._judge(scenario, self._evidence((scenario,)))
-        self._edges(scenario.name, (damage,), "ends")
         told = [{"rule": one.rule, "detail": one.detail} for one in found.violations[:5]]
         self._log.write(Mark(now_ms(), scenario.name, "damage found", {"violations": told}))
         mended = self._judge(scenario, self._evidence((scenario,))).violations

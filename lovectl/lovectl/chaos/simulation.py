@@ -46,9 +46,16 @@ def simulate_all(
             with wrapped_runner(log, seed, say) as runner:
                 _run(runner, wrapped, found)
     reports = [found[name] for name in names]
-    document = {
+    return document_of(reports, seed, path, began_s), History.read(path)
+
+
+def document_of(
+    reports: Sequence[dict[str, Any]], seed: int, path: Path, began_s: float
+) -> dict[str, Any]:
+    """The report of a run out of those of its scenarios; `began_s` is of the monotonic clock."""
+    return {
         "seed": seed,
-        "scenarios": reports,
+        "scenarios": list(reports),
         "accepted": sum(one["accepted"] for one in reports),
         "stored": sum(one["stored"] for one in reports),
         "lost": sum(one["lost"] for one in reports),
@@ -57,7 +64,6 @@ def simulate_all(
         "history": str(path),
         "seconds": round(time.monotonic() - began_s, 1),
     }
-    return document, History.read(path)
 
 
 @contextmanager
