@@ -37,7 +37,10 @@ from lovectl.servers import session_arguments
 REWARD_PER_TRANSACTION: Final = 1_000
 TRANSACTIONS: Final = "transactions"
 REJECTIONS: Final = "rejections"
+#: Votes that came after a transaction was stored lie beside it: a record itself is never changed.
+FINALITY: Final = "finality"
 
+_VOTED: Final = ("votes", "stake", "rewards")
 _Opened = tuple[dict[str, Any] | None, str]
 
 
@@ -106,8 +109,10 @@ class StoreReader:
             self._keys.field_encryption(client) as encryption,
         ):
             database = client[DATABASE]
+            later = {one["_id"]: one for one in database[FINALITY].find()}
             wanted = {"sender": {"$in": sorted(senders)}}
-            for document in database[TRANSACTIONS].find(wanted):
+            for stored in database[TRANSACTIONS].find(wanted):
+                document = _settled(stored, later.get(stored["_id"]))
 
                 def opened(content: Any, ids: tuple[str, str]) -> Any:
                     return self._keys.open_field(encryption, content, ids)
@@ -189,18 +194,18 @@ class StoreReader:
                 place=place,
                 transaction_id=ids[0],
                 sender=ids[1],
-                nonce=record["nonce"],
+                nonce=int(record["nonce"]),
                 continent=record["continent"],
                 header=record["header"],
                 algorithm=record["algorithm"],
                 public_key=record["public_key"],
                 signature=record["signature"],
                 votes=[_pair(one, "delegate_id", "signature") for one in record["votes"]],
-                stake=record["stake"],
+                stake=int(record["stake"]),
                 final=record["final"],
                 rewards=[_pair(one, "delegate_id", "amount") for one in record["rewards"]],
                 shard=record["shard"],
-                stored_at_ms=record["stored_at_ms"],
+                stored_at_ms=int(record["stored_at_ms"]),
                 cluster=record.get("cluster"),
                 content=clear,
                 unopened=why,
@@ -250,6 +255,13 @@ def _rejection(tier: Tier, place: str, record: Mapping[str, Any]) -> StoredRejec
     return StoredRejection(
         tier, place, record["transaction_id"], record["header"]["sender"], record["reason"]
     )
+
+
+def _settled(document: dict[str, Any], later: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A document of Atlas with the votes that it has got since."""
+    if later is None or document["final"] or later["outcome"] != "final":
+        return document
+    return {**document, "final": True, **{name: later[name] for name in _VOTED}}
 
 
 def _pair(entry: Any, first: str, second: str) -> tuple[Any, Any]:

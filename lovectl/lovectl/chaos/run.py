@@ -3,11 +3,13 @@
 import random
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final
 
+from federation.batch import TIERS
 from federation.regions import CONTINENTS, Continent
 from lovectl.access import Access
 from lovectl.chaos.evidence import Evidence
@@ -74,12 +76,22 @@ class Runner:
         self._reconcile = reconcile
 
     def run(self, group: Sequence[Scenario]) -> list[dict[str, Any]]:
-        """Run the scenarios of a group side by side; a report of each."""
+        """Run the scenarios of a group side by side; a report of each.
+
+        What goes wrong with the simulation itself breaks its verdict, and no other scenario.
+        """
         began_s = time.monotonic()
         phases = threading.Barrier(len(group))
-        with ThreadPoolExecutor(len(group)) as pool:
-            traffics = list(pool.map(lambda one: self._send(one, phases), group))
-        return self.settle(group, [[one] for one in traffics], began_s)
+        try:
+            with ThreadPoolExecutor(len(group)) as pool:
+                traffics = list(pool.map(lambda one: self._send(one, phases), group))
+            return self.settle(group, [[one] for one in traffics], began_s)
+        except Exception as error:  # noqa: BLE001 - is told in the report
+            seconds = time.monotonic() - began_s
+            reports = [self._failed(one, error, seconds) for one in group]
+            for report in reports:
+                self._say(f"{_line(report)}: {error!r}")
+            return reports
 
     def settle(
         self, group: Sequence[Scenario], traffics: Sequence[Sequence[Traffic]], began_s: float
@@ -257,6 +269,15 @@ class Runner:
             + ([f"{scenario.damage.kind} {scenario.damage.target}"] if scenario.damage else []),
             "seconds": round(seconds, 1),
         }
+
+    def _failed(self, scenario: Scenario, error: Exception, seconds: float) -> dict[str, Any]:
+        """The report of a scenario whose simulation broke off."""
+        self._say("".join(traceback.format_exception(error)))
+        history = self._history(scenario)
+        accepted = len(history.accepted_at_ms)
+        told = Violation("broken_off", "", f"{type(error).__name__}: {error}")
+        found = Judgement(accepted, 0, 0, 0, 0, dict.fromkeys(TIERS, 0), 0, [told])
+        return self._report(scenario, found, Evidence([]), [], True, seconds)
 
 
 def latencies_ms(history: History, evidence: Evidence) -> dict[str, int]:
