@@ -68,7 +68,7 @@ class WrappedTree:
 
     def __init__(self, directory: Path, more: Mapping[str, str] | None = None) -> None:
         self.source = private_directory(directory)
-        self._faults_file = directory / FAULTS_FILE
+        self.faults_file = directory / FAULTS_FILE
         self._faults: dict[str, str] = {}
         self._write()
         shutil.copyfile(REPOSITORY / "template.yaml", directory / "template.yaml")
@@ -76,15 +76,8 @@ class WrappedTree:
         for name in ("functions", "statemachine"):
             shutil.copytree(REPOSITORY / name, directory / name, ignore=ignored)
         for stage in STAGES:
-            hook = _HOOK.format(
-                faults_file=str(self._faults_file),
-                stage=stage,
-                every=EVERY,
-                hang_s=HANG_S,
-                skew_s=SKEW_S,
-            )
             with (directory / "functions" / stage / "app.py").open("a") as file:
-                file.write(hook + (more or {}).get(stage, ""))
+                file.write(hook(stage, self.faults_file) + (more or {}).get(stage, ""))
 
     def set_fault(self, stage: str, kind: str | None) -> None:
         """Let a stage fail from its next call on; None heals it.
@@ -101,6 +94,13 @@ class WrappedTree:
         self._write()
 
     def _write(self) -> None:
-        staging = self._faults_file.with_suffix(".new")
+        staging = self.faults_file.with_suffix(".new")
         staging.write_text(json.dumps(self._faults))
-        staging.replace(self._faults_file)
+        staging.replace(self.faults_file)
+
+
+def hook(stage: str, faults_file: Path, hang_s: float = HANG_S) -> str:
+    """Source that wraps the `handler` before it; it asks `faults_file` at every call."""
+    return _HOOK.format(
+        faults_file=str(faults_file), stage=stage, every=EVERY, hang_s=hang_s, skew_s=SKEW_S
+    )
