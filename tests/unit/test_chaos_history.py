@@ -93,3 +93,11 @@ def test_a_fault_that_never_ends_lasts_to_the_end_of_the_history() -> None:
         ]
     )
     assert history.faults() == [("hang", "kms", 1, 5), ("hang", "inbox", 2, 9)]
+
+
+def test_a_part_of_a_log_is_read_from_where_it_begins(path: Path) -> None:
+    with HistoryLog(path) as log:
+        log.write(SENT)
+        offset = log.size_bytes()
+        log.write(Mark(5, "two", "begins"))
+    assert History.read(path, offset).events == (Mark(5, "two", "begins"),)

@@ -145,6 +145,11 @@ class HistoryLog:
             if promised:
                 os.fsync(self._file.fileno())
 
+    def size_bytes(self) -> int:
+        """How long the file is: the offset of the next event."""
+        with self._lock:
+            return self.path.stat().st_size
+
 
 class History:
     """A log that was read back; ids are computed anew from the documents that were sent.
@@ -159,15 +164,22 @@ class History:
         self.events = tuple(events)
 
     @classmethod
-    def read(cls, path: Path) -> "History":
+    def read(cls, path: Path, offset: int = 0) -> "History":
         """Read a log; a last line that a crash has torn is left out, it promised nothing yet.
+
+        Parameters
+        ----------
+        offset : int
+            In bytes: where an event begins; what is before it is left out.
 
         Raises
         ------
         msgspec.DecodeError
             A whole line is not an event.
         """
-        *lines, _ = path.read_bytes().split(b"\n")
+        with path.open("rb") as file:
+            file.seek(offset)
+            *lines, _ = file.read().split(b"\n")
         decoder = msgspec.json.Decoder(Event)
         return cls(decoder.decode(line) for line in lines)
 

@@ -25,7 +25,7 @@ CALM_S: Final = (2.0, 8.0)
 ROUND_S: Final = 60.0
 #: One post a sender; this many at once.
 SENDERS: Final = 2
-POST_PAUSE_S: Final = 1.2
+POST_PAUSE_S: Final = 2.0
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -114,14 +114,12 @@ def _round(
     length_s: float,
 ) -> dict[str, Any]:
     ended = threading.Event()
-    began_s = time.monotonic()
+    began_s = runner.begin()
     threads = [
         threading.Thread(target=_stream, args=(runner, name, stream, began_s), name="faults")
         for stream in plan
     ]
-    senders = [
-        runner.traffic(f"{name}", CONTINENTS, salt=f"{name}/{index}") for index in range(SENDERS)
-    ]
+    senders = [runner.traffic(name, CONTINENTS, salt=f"{name}/{index}") for index in range(SENDERS)]
     threads += [
         threading.Thread(target=runner.send_until, args=(one, ended, POST_PAUSE_S), name="sender")
         for one in senders

@@ -74,13 +74,14 @@ class Runner:
         self._reader = StoreReader(access)
         self._federation = federation_of(access)
         self._reconcile = reconcile
+        self._offset = 0
 
     def run(self, group: Sequence[Scenario]) -> list[dict[str, Any]]:
         """Run the scenarios of a group side by side; a report of each.
 
         What goes wrong with the simulation itself breaks its verdict, and no other scenario.
         """
-        began_s = time.monotonic()
+        began_s = self.begin()
         phases = threading.Barrier(len(group))
         try:
             with ThreadPoolExecutor(len(group)) as pool:
@@ -93,6 +94,11 @@ class Runner:
                 self._say(f"{_line(report)}: {error!r}")
             return reports
 
+    def begin(self) -> float:
+        """A group begins now, on the monotonic clock; its history begins at the log's end."""
+        self._offset = self._log.size_bytes()
+        return time.monotonic()
+
     def settle(
         self, group: Sequence[Scenario], traffics: Sequence[Sequence[Traffic]], began_s: float
     ) -> list[dict[str, Any]]:
@@ -103,7 +109,7 @@ class Runner:
         traffics : sequence of sequences of Traffic
             Of each scenario.
         began_s : float
-            When the group began, on the monotonic clock.
+            What `begin` gave.
         """
         settled = self._inbox.wait_until_empty(SETTLE_TIMEOUT_S)
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
@@ -188,7 +194,7 @@ class Runner:
         )
 
     def _history(self, *scenarios: Scenario) -> History:
-        return History.read(self._log.path).of(*(one.name for one in scenarios))
+        return History.read(self._log.path, self._offset).of(*(one.name for one in scenarios))
 
     def _evidence(self, group: Sequence[Scenario]) -> Evidence:
         history = self._history(*group)
