@@ -116,7 +116,7 @@ simulate: setup ## the three outages: atlas, atlas and DynamoDB, everything
 build: setup ## what Lambda runs: functions and layers, by `sam build`
 	$(UV) export --quiet --frozen --no-emit-workspace --no-hashes --no-dev -o $(CACHE)/constraints.txt
 	PATH=$(CACHE)/uv/bin:$$PATH AWS_DEFAULT_REGION=us-east-1 \
-	  LOVE_CONSTRAINTS=$(CACHE)/constraints.txt LOVE_NODE_PROTOCOL=$(CURDIR)/nodes/love_node \
+	  LOVE_CONSTRAINTS=$(CACHE)/constraints.txt \
 	  $(RUN) sam build
 
 .PHONY: clean

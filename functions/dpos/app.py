@@ -11,7 +11,9 @@ from dpos.voting import collect_votes
 from federation.batch import Batch
 from federation.secrets import read_secret
 from federation.settings import load_settings
-from federation.telemetry import stage_handler
+from federation.telemetry import stage_handler, stage_logger
+
+_log = stage_logger("dpos")
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -38,4 +40,4 @@ def _settings() -> Settings:
 
 @functools.lru_cache(1)
 def _electorate(delegates: Delegates, deadline_ms: int, cold_deadline_ms: int) -> GrpcElectorate:
-    return GrpcElectorate(delegates, deadline_ms, cold_deadline_ms)
+    return GrpcElectorate(delegates, deadline_ms, cold_deadline_ms, _log)

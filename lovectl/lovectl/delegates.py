@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from lovectl.paths import private_directory, write_private
 from lovectl.pki import TransportPki, private_pem
@@ -59,6 +60,7 @@ class Delegate:
     def write_files(self, pki: TransportPki, everyone: "list[Delegate]") -> None:
         """Write the key and the configuration that `python -m love_node` reads."""
         key_file = write_private(self.directory / "key.pem", private_pem(self._key))
+        pki.issue(self.delegate_id, ExtendedKeyUsageOID.CLIENT_AUTH)
         config = {
             "delegate_id": self.delegate_id,
             "level": self.level,
@@ -72,6 +74,8 @@ class Delegate:
             "server_cert_pem_file": str(pki.server_certificate_file),
             "server_key_pem_file": str(pki.server_key_file),
             "client_ca_pem_file": str(pki.ca_file),
+            "client_cert_pem_file": str(pki.certificate_file(self.delegate_id)),
+            "client_key_pem_file": str(pki.key_file(self.delegate_id)),
             "delegates_public": [each.public(f"{LOOPBACK}:{each.port}") for each in everyone],
         }
         write_private(self.config_file, json.dumps(config, indent=2))
