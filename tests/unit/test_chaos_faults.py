@@ -74,7 +74,16 @@ def test_one_bit_of_a_file_is_flipped_and_flipped_back(tmp_path: Path) -> None:
     ]
     assert different == [flipped.offset]
     assert 7 <= flipped.offset < 13
-    restored_byte(flipped)
+    assert restored_byte(flipped)
+    assert path.read_bytes() == b"before needle after"
+
+
+def test_what_a_store_has_mended_by_itself_is_not_damaged_again(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    path.write_bytes(b"before needle after")
+    flipped = corrupted_byte(tmp_path, [b"needle"])
+    path.write_bytes(b"before needle after")
+    assert not restored_byte(flipped)
     assert path.read_bytes() == b"before needle after"
 
 

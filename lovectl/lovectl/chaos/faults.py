@@ -36,8 +36,9 @@ TOXICS: Final[dict[str, list[tuple[str, str, dict[str, int]]]]] = {
     "answer_lost": [("timeout", "downstream", {"timeout": 0})],
 }
 REFUSE: Final = "refuse"
+CORRUPT: Final = "corrupt"
 #: Faults of a server's process, by signals and limits.
-PROCESS_KINDS: Final = ("killed", "paused", "disk_full", "corrupt", "clock_ahead", "clock_behind")
+PROCESS_KINDS: Final = ("killed", "paused", "disk_full", CORRUPT, "clock_ahead", "clock_behind")
 #: Faults of a deployed function, named by its logical id in template.yaml.
 FUNCTION_KINDS: Final = ("out_of_memory", "cold_start", "throttled")
 QUEUE_KINDS: Final = ("duplicates", "late", "reordered", "short_visibility")
@@ -126,7 +127,7 @@ class Injector:
             "killed": self._killed,
             "paused": self._paused,
             "disk_full": self._machines.disk_full,
-            "corrupt": self._corrupt,
+            CORRUPT: self._corrupt,
             "clock_ahead": lambda name: self._machines.skewed(name, CLOCK_SKEW_MS),
             "clock_behind": lambda name: self._machines.skewed(name, -CLOCK_SKEW_MS),
             "out_of_memory": self._out_of_memory,

@@ -11,10 +11,22 @@ MASK: Final = 0x01
 
 
 class FlippedByte(msgspec.Struct, frozen=True):
-    """Where a byte was changed."""
+    """Where a byte was changed.
+
+    Attributes
+    ----------
+    offset : int
+        Of the byte.
+    start : int
+        Of `damaged`.
+    damaged : bytes
+        What it stands in, as it was left.
+    """
 
     path: Path
     offset: int
+    start: int
+    damaged: bytes
 
 
 class NothingToCorrupt(Exception):
@@ -31,22 +43,27 @@ def corrupted_byte(directory: Path, needles: Sequence[bytes]) -> FlippedByte:
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     for needle in needles:
         for path in files:
-            offset = path.read_bytes().find(needle)
-            if offset >= 0:
-                flipped = FlippedByte(path, offset + len(needle) // 2)
-                _flip(flipped)
-                return flipped
+            start = path.read_bytes().find(needle)
+            if start >= 0:
+                middle = len(needle) // 2
+                damaged = bytearray(needle)
+                damaged[middle] ^= MASK
+                _put(path, start + middle, damaged[middle])
+                return FlippedByte(path, start + middle, start, bytes(damaged))
     raise NothingToCorrupt(f"{directory}: {len(needles)} needles in {len(files)} files")
 
 
-def restored_byte(flipped: FlippedByte) -> None:
-    """Flip it back."""
-    _flip(flipped)
+def restored_byte(flipped: FlippedByte) -> bool:
+    """Flip it back, unless the store itself has mended it, or moved it, meanwhile: whether it did."""
+    with flipped.path.open("rb") as file:
+        file.seek(flipped.start)
+        if file.read(len(flipped.damaged)) != flipped.damaged:
+            return False
+    _put(flipped.path, flipped.offset, flipped.damaged[flipped.offset - flipped.start] ^ MASK)
+    return True
 
 
-def _flip(at: FlippedByte) -> None:
-    with at.path.open("r+b") as file:
-        file.seek(at.offset)
-        byte = file.read(1)[0]
-        file.seek(at.offset)
-        file.write(bytes([byte ^ MASK]))
+def _put(path: Path, offset: int, byte: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(bytes([byte]))

@@ -13,7 +13,7 @@ from federation.batch import TIERS
 from federation.regions import CONTINENTS, Continent
 from lovectl.access import Access
 from lovectl.chaos.evidence import Evidence
-from lovectl.chaos.faults import Fault, Injector
+from lovectl.chaos.faults import CORRUPT, Fault, Injector
 from lovectl.chaos.history import FaultEdge, Found, History, HistoryLog, Mark, now_ms
 from lovectl.chaos.judge import Judgement, Violation, judge
 from lovectl.chaos.machines import Machines
@@ -21,6 +21,7 @@ from lovectl.chaos.queues import Inbox
 from lovectl.chaos.reading import StoreReader, federation_of
 from lovectl.chaos.scenarios import FAULT_S, Scenario
 from lovectl.chaos.traffic import Traffic
+from lovectl.delegates import NODES
 from lovectl.measures import ranks
 
 #: Posts before, during and after the fault: with 15 transactions each, 210 are accepted.
@@ -163,6 +164,7 @@ class Runner:
                 phases.wait()
                 self._inbox.wait_until_empty(SETTLE_TIMEOUT_S)
                 phases.wait()
+                self._aim(scenario, scenario.faults)
                 with self.breaking(scenario.name, scenario.faults):
                     traffic.send(client, POSTS_DURING, FAULT_S / POSTS_DURING)
                     phases.wait()
@@ -222,13 +224,22 @@ class Runner:
             )
         )
 
+    def _aim(self, scenario: Scenario, faults: Sequence[Fault]) -> None:
+        """What is to be damaged is this scenario's own: a signature in a store, an id in a vote lock."""
+        for fault in faults:
+            if fault.kind != CORRUPT:
+                continue
+            sent = self._history(scenario).sent
+            needles = (
+                [bytes.fromhex(one) for one in sent]
+                if fault.target in NODES
+                else [str(one.document["signature"]).encode() for one in sent.values()]
+            )
+            self.machines.look_for(fault.target, needles)
+
     def _damage(self, scenario: Scenario, damage: Fault) -> list[Violation]:
         """Damage one record, see that the judge tells so and that no other is touched, mend it."""
-        history = self._history(scenario)
-        self.machines.look_for(
-            damage.target,
-            [str(one.document["signature"]).encode() for one in history.sent.values()],
-        )
+        self._aim(scenario, (damage,))
         with self.breaking(scenario.name, (damage,)):
             found = self._judge(scenario, self._evidence((scenario,)))
         told = [{"rule": one.rule, "detail": one.detail} for one in found.violations[:5]]

@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from federation.regions import CLUSTERS, CONTINENTS, Continent
-from lovectl.chaos.faults import FLAPPING, QUEUE_KINDS, REFUSE, Fault
+from lovectl.chaos.faults import CORRUPT, FLAPPING, QUEUE_KINDS, REFUSE, Fault
 from lovectl.delegates import FULL_NODES, LIGHT_NODES, NODES
 
 #: Over how long the posts during a fault are spread.
@@ -98,7 +98,7 @@ _SCENARIOS: Final[tuple[Scenario, ...]] = (
         "atlas by machine", ("bandwidth", "sliced", "killed", "paused", "disk_full", FLAPPING)
     ),
     Scenario(
-        "atlas-corrupt", (), "atlas-corrupt", (_EUROPE,), damage=Fault("corrupt", "mongo-europe")
+        "atlas-corrupt", (), "atlas-corrupt", (_EUROPE,), damage=Fault(CORRUPT, "mongo-europe")
     ),
     Scenario("atlas-down", _ALL_CLUSTERS, "atlas-down"),
     Scenario(
@@ -123,7 +123,7 @@ _SCENARIOS: Final[tuple[Scenario, ...]] = (
         (*_clusters(Continent.OCEANIA), Fault(REFUSE, "dynamodb")),
         "immudb-corrupt",
         (Continent.OCEANIA,),
-        damage=Fault("corrupt", "immudb"),
+        damage=Fault(CORRUPT, "immudb"),
     ),
     Scenario("node-refuse", (Fault(REFUSE, "node-tokyo"),), "one node", (Continent.ASIA,)),
     Scenario("node-hang", (Fault("hang", "node-asia"),), "one node", (Continent.EUROPE,)),
@@ -145,6 +145,7 @@ _SCENARIOS: Final[tuple[Scenario, ...]] = (
     Scenario(
         "node-answer-lost", (Fault("answer_lost", "node-global"),), "node clock", (Continent.ASIA,)
     ),
+    Scenario("node-corrupt", (Fault(CORRUPT, "node-nairobi"),), "node clock", (Continent.AFRICA,)),
     Scenario(
         "light-nodes-down", tuple(Fault(REFUSE, one) for one in LIGHT_NODES), "light-nodes-down"
     ),
