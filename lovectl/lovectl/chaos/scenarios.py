@@ -1,5 +1,6 @@
 """The fault model: every named scenario, what breaks in it, and which ones may share their time."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -54,35 +55,33 @@ def _each_cluster(group: str, kinds: tuple[str, ...]) -> list[Scenario]:
     ]
 
 
-def _fallback(kinds: tuple[str, ...], target: str, home: Continent) -> list[Scenario]:
-    """A fallback store has trouble of its own while the ones before it are down."""
+def _fallback(target: str, home: Continent, kinds: Mapping[str, str]) -> list[Scenario]:
+    """A fallback store has trouble of its own while the ones before it are down; kind to group."""
     before = _clusters(home)
     if target == "immudb":
         before = (*before, Fault(REFUSE, "dynamodb"))
     return [
         Scenario(
-            name := f"{target}-{kind.replace('_', '-')}",
-            (*before, Fault(kind, target)),
-            name,
-            (home,),
+            f"{target}-{kind.replace('_', '-')}", (*before, Fault(kind, target)), group, (home,)
         )
-        for kind in kinds
+        for kind, group in kinds.items()
     ]
 
 
-def _alone(
-    prefix: str, kinds: tuple[str, ...], target: str, *, wrapped: bool = False
+def _of(
+    prefix: str, target: str, kinds: Mapping[str, str], *, wrapped: bool = False
 ) -> list[Scenario]:
+    """Faults of one target while all continents send; kind to group, which may have no name."""
     return [
         Scenario(
             name := f"{prefix}-{kind.replace('_', '-')}",
             (Fault(kind, target),),
-            name,
+            group or name,
             wrapped=wrapped,
             # While nothing is taken off the inbox it does not become empty.
             drain_s=0 if kind in QUEUE_KINDS else DRAIN_S,
         )
-        for kind in kinds
+        for kind, group in kinds.items()
     ]
 
 
@@ -112,11 +111,27 @@ _SCENARIOS: Final[tuple[Scenario, ...]] = (
         "all-down-then-back",
         drain_s=3,
     ),
-    *_fallback(("hang", "slow", "reset", "answer_lost"), "dynamodb", Continent.ASIA),
     *_fallback(
-        ("hang", "slow", "answer_lost", "killed", "paused", "disk_full"),
+        "dynamodb",
+        Continent.ASIA,
+        {
+            "hang": "one node",
+            "slow": "node killed",
+            "reset": "node disk",
+            "answer_lost": "node clock",
+        },
+    ),
+    *_fallback(
         "immudb",
         Continent.AFRICA,
+        {
+            "hang": "light nodes",
+            "slow": "full nodes",
+            "answer_lost": "all nodes",
+            "killed": "kms refuses",
+            "paused": "kms hangs",
+            "disk_full": "persist is cold",
+        },
     ),
     Scenario(
         "immudb-corrupt",
@@ -125,13 +140,13 @@ _SCENARIOS: Final[tuple[Scenario, ...]] = (
         (Continent.OCEANIA,),
         damage=Fault(CORRUPT, "immudb"),
     ),
-    Scenario("node-refuse", (Fault(REFUSE, "node-tokyo"),), "one node", (Continent.ASIA,)),
+    Scenario("node-refuse", (Fault(REFUSE, "node-tokyo"),), "one node", (Continent.OCEANIA,)),
     Scenario("node-hang", (Fault("hang", "node-asia"),), "one node", (Continent.EUROPE,)),
     Scenario("node-slow", (Fault("slow", "node-global"),), "one node", (Continent.AFRICA,)),
     Scenario("node-killed", (Fault("killed", "node-nairobi"),), "node killed", (Continent.AFRICA,)),
     Scenario("node-paused", (Fault("paused", "node-europe"),), "node killed", (Continent.EUROPE,)),
     Scenario(
-        "node-disk-full", (Fault("disk_full", "node-santiago"),), "node disk", (Continent.ASIA,)
+        "node-disk-full", (Fault("disk_full", "node-santiago"),), "node disk", (Continent.OCEANIA,)
     ),
     Scenario(
         "node-clock-ahead", (Fault("clock_ahead", "node-asia"),), "node disk", (Continent.EUROPE,)
@@ -143,16 +158,17 @@ _SCENARIOS: Final[tuple[Scenario, ...]] = (
         (Continent.EUROPE,),
     ),
     Scenario(
-        "node-answer-lost", (Fault("answer_lost", "node-global"),), "node clock", (Continent.ASIA,)
+        "node-answer-lost",
+        (Fault("answer_lost", "node-global"),),
+        "node clock",
+        (Continent.OCEANIA,),
     ),
     Scenario("node-corrupt", (Fault(CORRUPT, "node-nairobi"),), "node clock", (Continent.AFRICA,)),
-    Scenario(
-        "light-nodes-down", tuple(Fault(REFUSE, one) for one in LIGHT_NODES), "light-nodes-down"
-    ),
-    Scenario("full-nodes-down", tuple(Fault(REFUSE, one) for one in FULL_NODES), "full-nodes-down"),
-    Scenario("all-nodes-down", tuple(Fault(REFUSE, one) for one in NODES), "all-nodes-down"),
-    *_alone("inbox", (REFUSE, "hang", "slow", "answer_lost"), "inbox"),
-    *_alone("queue", ("duplicates", "late", "reordered"), "inbox"),
+    Scenario("light-nodes-down", tuple(Fault(REFUSE, one) for one in LIGHT_NODES), "light nodes"),
+    Scenario("full-nodes-down", tuple(Fault(REFUSE, one) for one in FULL_NODES), "full nodes"),
+    Scenario("all-nodes-down", tuple(Fault(REFUSE, one) for one in NODES), "all nodes"),
+    *_of("inbox", "inbox", {REFUSE: "", "hang": "", "slow": "", "answer_lost": ""}),
+    *_of("queue", "inbox", {"duplicates": "", "late": "", "reordered": ""}),
     Scenario(
         "queue-visibility-while-working",
         (
@@ -162,26 +178,43 @@ _SCENARIOS: Final[tuple[Scenario, ...]] = (
         "queue-visibility",
         CONTINENTS[:3],
     ),
-    *_alone("kms", (REFUSE, "hang"), "kms"),
+    *_of("kms", "kms", {REFUSE: "kms refuses", "hang": "kms hangs"}),
     Scenario(
         "kms-down-cold-start",
         (Fault(REFUSE, "kms"), Fault("cold_start", "PersistAtlasFunction")),
-        "kms-cold",
+        "kms-down-cold-start",
     ),
-    *_alone("dispatch", ("out_of_memory", "throttled", "cold_start"), "DispatchFunction"),
-    *_alone("persist", ("out_of_memory", "throttled", "cold_start"), "PersistAtlasFunction"),
-    *_alone("votes", ("out_of_memory", "throttled"), "DposFunction"),
-    *_alone(
+    *_of(
+        "dispatch",
+        "DispatchFunction",
+        {"out_of_memory": "dispatch ends", "throttled": "", "cold_start": "dispatch is cold"},
+    ),
+    *_of(
         "persist",
-        ("crash_before", "crash_after", "time_out", "skew"),
+        "PersistAtlasFunction",
+        {"out_of_memory": "", "throttled": "", "cold_start": "persist is cold"},
+    ),
+    *_of(
+        "votes",
+        "DposFunction",
+        {"throttled": "dispatch ends", "out_of_memory": "dispatch is cold"},
+    ),
+    *_of(
+        "persist",
         "persist-atlas",
+        {"crash_before": "crashes", "crash_after": "late crashes", "time_out": "", "skew": "skew"},
         wrapped=True,
     ),
-    *_alone("dispatch", ("crash_before", "crash_after", "skew"), "dispatch", wrapped=True),
-    *_alone("place", ("crash_before", "time_out"), "pop", wrapped=True),
-    *_alone("votes", ("crash_after", "time_out"), "dpos", wrapped=True),
-    *_alone("reward", ("crash_after",), "reward", wrapped=True),
-    *_alone("send", ("crash_after",), "send", wrapped=True),
+    *_of(
+        "dispatch",
+        "dispatch",
+        {"crash_before": "", "crash_after": "", "skew": "crashes"},
+        wrapped=True,
+    ),
+    *_of("place", "pop", {"crash_before": "skew", "time_out": ""}, wrapped=True),
+    *_of("votes", "dpos", {"crash_after": "", "time_out": ""}, wrapped=True),
+    *_of("reward", "reward", {"crash_after": "late crashes"}, wrapped=True),
+    *_of("send", "send", {"crash_after": ""}, wrapped=True),
 )
 
 #: All scenarios by name, in the order in which they run.
