@@ -350,6 +350,7 @@ class _Starting:
         # Who breaks a store here doesn't want to wait for minutes once it is back.
         environment["BREAKER_PATIENCE_S"] = "3"
         environment["AUDIT_BACKOFF_MAX_S"] = "2"
+        environment["BACKOFF_MAX_S"] = "5"
         environment["RATE_TIMEOUT_MS"] = "1500"
         # So that a test needn't wait five minutes for a key that was taken away.
         environment["JWKS_TTL_S"] = "20"
