@@ -4,15 +4,17 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lovectl.access import Access, running_access, started_access
+from lovectl.access import running_access, started_access
 from lovectl.chaos.history import History, HistoryLog
-from lovectl.chaos.run import Reconcile, Runner, Say
+from lovectl.chaos.run import Runner, Say
 from lovectl.chaos.scenarios import Scenario, chosen
 from lovectl.chaos.wrapped import WrappedTree
 from lovectl.guardian import release_all
+from lovectl.reconcile import reconcile
 
 STACK = "simulate"
 WRAPPED_STACK = "simulate-wrapped"
@@ -72,9 +74,9 @@ def plain_runner(log: HistoryLog, seed: int, say: Say) -> Iterator[Runner]:
     access = running_access()
     if access is None:
         with started_access(STACK) as own:
-            yield Runner(own, log, seed, say, reconcile=reconcile_of(own))
+            yield Runner(own, log, seed, say, reconcile=partial(reconcile, own))
         return
-    runner = Runner(access, log, seed, say, reconcile=reconcile_of(access))
+    runner = Runner(access, log, seed, say, reconcile=partial(reconcile, access))
     try:
         yield runner
     finally:
@@ -90,13 +92,13 @@ def wrapped_runner(log: HistoryLog, seed: int, say: Say) -> Iterator[Runner]:
         tree = WrappedTree(Path(directory) / "tree")
         with started_access(WRAPPED_STACK, tree.source) as access:
             yield Runner(
-                access, log, seed, say, handlers=tree.set_fault, reconcile=reconcile_of(access)
+                access,
+                log,
+                seed,
+                say,
+                handlers=tree.set_fault,
+                reconcile=partial(reconcile, access),
             )
-
-
-def reconcile_of(access: Access) -> Reconcile | None:
-    """Brings home what fallbacks took; None while a stack has no reconcile."""
-    return None
 
 
 def _run(
