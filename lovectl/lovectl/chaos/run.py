@@ -89,10 +89,11 @@ class Runner:
                 traffics = list(pool.map(lambda one: self._send(one, phases), group))
             return self.settle(group, [[one] for one in traffics], began_s)
         except Exception as error:  # noqa: BLE001 - is told in the report
+            self._say("".join(traceback.format_exception(error)))
             seconds = time.monotonic() - began_s
             reports = [self._failed(one, error, seconds) for one in group]
             for report in reports:
-                self._say(f"{_line(report)}: {error!r}")
+                self._say(_line(report))
             return reports
 
     def begin(self) -> float:
@@ -289,7 +290,6 @@ class Runner:
 
     def _failed(self, scenario: Scenario, error: Exception, seconds: float) -> dict[str, Any]:
         """The report of a scenario whose simulation broke off."""
-        self._say("".join(traceback.format_exception(error)))
         history = self._history(scenario)
         accepted = len(history.accepted_at_ms)
         told = Violation("broken_off", "", f"{type(error).__name__}: {error}")
