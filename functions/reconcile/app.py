@@ -10,7 +10,7 @@ from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from federation.batch import Grouped
-from federation.secrets import read_secret
+from federation.registry_source import read_delegates
 from federation.settings import load_settings
 from federation.telemetry import NAMESPACE, stage_handler, stage_logger
 from persist.atlas import AtlasTier, connect_atlas
@@ -23,9 +23,10 @@ _log = stage_logger("reconcile")
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Where the delegates' keys are, and how long a store is waited for."""
+    """Where the delegates' keys are, which registry is trusted, and how long a store is waited for."""
 
     delegates_secret: str
+    registry_pin: str
     reconcile_timeout_ms: int = 3_000
 
 
@@ -77,7 +78,9 @@ def _gather(request: GatherRequest) -> Any:
 
 
 def _finish(request: FinishRequest) -> Any:
-    electorate = Electorate.of_secret(read_secret(_settings().delegates_secret))
+    settings = _settings()
+    elected = read_delegates(settings.delegates_secret, settings.registry_pin, "reconcile")
+    electorate = Electorate.of_secret(elected.secret)
     try:
         finished = finish(
             _pending(request.continent),
