@@ -42,6 +42,12 @@ test: setup $(ASL_VALIDATOR) ## every test: unit, integration, end to end, simul
 	cargo test --release --locked --manifest-path layers/rust_core/Cargo.toml -- --show-output
 	$(RUN) pytest -q -m 'not sam and not pqtls and not containers'
 
+MINUTES ?= 10
+SEED ?=
+.PHONY: chaos
+chaos: setup ## random faults for MINUTES=10 (SEED=… replays them), then the checker's verdict
+	$(RUN) lovectl chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --report $(CACHE)/chaos.html
+
 .PHONY: test-kill
 test-kill: setup ## kill a voting delegate 1,000 times at random: no nonce is signed for two transactions
 	LOVE_KILLS=$${LOVE_KILLS:-1000} $(RUN) pytest -q -s tests/integration/test_vote_lock_kills.py
@@ -90,6 +96,7 @@ lint: setup $(ASL_VALIDATOR) $(GITLEAKS) ## style, types, templates, secrets
 	AWS_DEFAULT_REGION=us-east-1 $(RUN) sam validate --lint
 	$(RUN) cfn-lint template.yaml infrastructure/kms/replicas.yaml
 	$(ASL_VALIDATOR) --json-path statemachine/pipeline.asl.json
+	$(ASL_VALIDATOR) --json-path statemachine/reconcile.asl.json
 	$(GITLEAKS) git --no-banner --redact . # every commit
 	$(GITLEAKS) git --no-banner --redact --pre-commit . # and what is not committed yet
 	if command -v terraform >/dev/null; then terraform fmt -check -diff -recursive infrastructure/terraform; \
@@ -116,6 +123,7 @@ $(GITLEAKS): infrastructure/gitleaks/go.mod infrastructure/gitleaks/go.sum
 
 .PHONY: bench
 bench: setup ## each stage and the whole way, beside a same-shaped no-op state machine
+	$(RUN) python benchmarks/votes.py
 	$(RUN) python benchmarks/pipeline.py
 
 .PHONY: bench-core
@@ -124,6 +132,11 @@ bench-core: setup ## each function of the Rust core beside raw crates and Python
 	cargo build --release --locked --manifest-path layers/rust_core/Cargo.toml --bench beside \
 	  --message-format=json-render-diagnostics > $(CACHE)/beside.json
 	$(RUN) python benchmarks/core $(CACHE)/beside.json $(BENCH_CORE)
+
+.PHONY: bench-breakers
+bench-breakers: setup ## our circuit breaker beside kept libraries
+	$(UV) sync --frozen --inexact --group bench --compile-bytecode --quiet
+	$(RUN) python benchmarks/breakers.py
 
 .PHONY: simulate
 simulate: setup ## the three outages: atlas, atlas and DynamoDB, everything
@@ -135,7 +148,7 @@ simulate: setup ## the three outages: atlas, atlas and DynamoDB, everything
 build: setup ## what Lambda runs: functions and layers, by `sam build`
 	$(UV) export --quiet --frozen --no-emit-workspace --no-hashes --no-dev -o $(CACHE)/constraints.txt
 	PATH=$(CACHE)/uv/bin:$$PATH AWS_DEFAULT_REGION=us-east-1 \
-	  LOVE_CONSTRAINTS=$(CACHE)/constraints.txt LOVE_NODE_PROTOCOL=$(CURDIR)/nodes/love_node \
+	  LOVE_CONSTRAINTS=$(CACHE)/constraints.txt \
 	  $(RUN) sam build
 
 .PHONY: clean

@@ -3,14 +3,17 @@
 import json
 import secrets
 from base64 import b64encode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from federation.regions import CLUSTERS
-from lovectl.delegates import EPOCH, Delegate
+from federation.registry import Registry
+from federation.registry_source import CHAIN_MEMBER
 from lovectl.issuer import JWKS_PATH
 from lovectl.paths import private_directory, write_private
 from lovectl.pki import FederationCa, TransportPki, jwks, private_pem
@@ -21,6 +24,7 @@ from lovectl.state import StackState
 TOKEN_KEY_FILE: Final = "token-key.pem"  # noqa: S105
 #: In immuDB, beside the transactions'.
 AUDIT_DATABASE: Final = "audit"
+DELEGATES_SECRET: Final = "love/delegates"  # noqa: S105
 
 
 class Trust:
@@ -88,7 +92,7 @@ class Trust:
 
 
 def stack_secrets(
-    state: StackState, trust: Trust, pki: TransportPki, delegates: list[Delegate]
+    state: StackState, trust: Trust, pki: TransportPki, registry: Registry
 ) -> dict[str, dict[str, Any]]:
     """All secrets that `template.yaml` names, by name; stores and nodes through their proxies."""
     ca_pem = pki.ca_file.read_text()
@@ -113,16 +117,19 @@ def stack_secrets(
             "server_ca_pem": ca_pem,
             "client_pem": pki.client_pem_file.read_text(),
         },
-        "love/delegates": {
-            "epoch": EPOCH,
-            "delegates": [
-                delegate.public(f"{LOOPBACK}:{state.proxies[delegate.delegate_id].listen_port}")
-                for delegate in delegates
-            ],
-            "ca_pem": ca_pem,
-            "client_cert_pem": pki.client_certificate_file.read_text(),
-            "client_key_pem": pki.client_key_file.read_text(),
-        },
+        DELEGATES_SECRET: delegates_secret([registry], pki),
+    }
+
+
+def delegates_secret(registries: Sequence[Registry], pki: TransportPki) -> dict[str, Any]:
+    """The secret `love/delegates`: whom the last registry elects, the chain that proves it, TLS."""
+    return {
+        "epoch": registries[-1].epoch,
+        "delegates": registries[-1].delegates(),
+        CHAIN_MEMBER: msgspec.to_builtins(list(registries)),
+        "ca_pem": pki.ca_file.read_text(),
+        "client_cert_pem": pki.client_certificate_file.read_text(),
+        "client_key_pem": pki.client_key_file.read_text(),
     }
 
 
