@@ -24,6 +24,7 @@ from engine.docker import Docker, engine
 from lovectl.accounts import Issuer
 from lovectl.compose_keys import (
     OFFLINE,
+    REGISTRY_PIN_FILE,
     SEALING_KEY_ID,
     SECRETS_FILE,
     TOKEN_AUDIENCE,
@@ -62,8 +63,8 @@ ASSUMABLE = {
         }
     ],
 }
-#: Stores and delegates as `compose_keys` names them; here none is there, and the answer comes at once.
-ELSEWHERE = re.compile(r"\b(immudb|node-[a-z]+|mongo-\d\.love\.internal)(?=[:,/])")
+#: Stores as `compose_keys` names them; here none is there, and the answer comes at once.
+ELSEWHERE = re.compile(r"\b(immudb|mongo-\d\.love\.internal)(?=[:,/])")
 
 
 @pytest.fixture(scope="session")
@@ -215,7 +216,8 @@ def functions(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Itera
         text = (keys / "api" / SECRETS_FILE).read_text()
         secrets = json.loads(ELSEWHERE.sub("127.0.0.1", text))
         create_secrets(server.client("secretsmanager"), secrets)
-        outputs = deploy(server, directory, private_directory(directory / "logs"))
+        pin = (keys / "api" / REGISTRY_PIN_FILE).read_text()
+        outputs = deploy(server, directory, private_directory(directory / "logs"), pin)
         _make_image(docker, directory / "image", f"http://{gateway}:{port}")
         events = private_directory(directory / "events")
         # `dispatch` has a transaction of its own: the pipeline of the local AWS stores it.

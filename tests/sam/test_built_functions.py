@@ -113,3 +113,14 @@ def test_audit_keeps_the_event_in_the_spool_while_immudb_is_not_there(
     answer = functions.invoke("AuditFunction")
     failed = [one["itemIdentifier"] for one in answer["batchItemFailures"]]
     assert failed == [message_id(functions, "AuditFunction")]
+
+
+def test_reconcile_tells_that_a_cluster_is_away(functions: Functions) -> None:
+    assert functions.invoke("ReconcileFunction")["outcome"] == "unavailable"
+
+
+def test_the_canary_comes_back_from_the_one_tier_that_is_there(functions: Functions) -> None:
+    answer = functions.invoke("CanaryFunction")
+    assert answer["outcome"] == "failed"
+    outcomes = {one["tier"]: one["outcome"] for one in answer["tiers"]}
+    assert outcomes == {"atlas": "failed", "dynamodb": "ok", "immudb": "failed"}
