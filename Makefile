@@ -128,8 +128,8 @@ bench-core: setup ## each function of the Rust core beside raw crates and Python
 	$(RUN) python benchmarks/core $(CACHE)/beside.json $(BENCH_CORE)
 
 .PHONY: simulate
-simulate: setup ## the three outages: atlas, atlas and DynamoDB, everything
-	for scenario in atlas-down atlas-and-dynamodb-down all-down-then-back; do \
+simulate: setup ## outages of stores, the backup routes, double spending
+	for scenario in atlas-down atlas-and-dynamodb-down all-down-then-back backup-routes double-spend; do \
 	  $(RUN) lovectl simulate $$scenario; \
 	done
 
