@@ -42,6 +42,12 @@ test: setup $(ASL_VALIDATOR) ## every test: unit, integration, end to end, simul
 	cargo test --release --locked --manifest-path layers/rust_core/Cargo.toml -- --show-output
 	$(RUN) pytest -q -m 'not sam and not pqtls and not containers'
 
+MINUTES ?= 10
+SEED ?=
+.PHONY: chaos
+chaos: setup ## random faults for MINUTES=10 (SEED=… replays them), then the checker's verdict
+	$(RUN) lovectl chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --report $(CACHE)/chaos.html
+
 .PHONY: test-kill
 test-kill: setup ## kill a voting delegate 1,000 times at random: no nonce is signed for two transactions
 	LOVE_KILLS=$${LOVE_KILLS:-1000} $(RUN) pytest -q -s tests/integration/test_vote_lock_kills.py
@@ -126,6 +132,11 @@ bench-core: setup ## each function of the Rust core beside raw crates and Python
 	cargo build --release --locked --manifest-path layers/rust_core/Cargo.toml --bench beside \
 	  --message-format=json-render-diagnostics > $(CACHE)/beside.json
 	$(RUN) python benchmarks/core $(CACHE)/beside.json $(BENCH_CORE)
+
+.PHONY: bench-breakers
+bench-breakers: setup ## our circuit breaker beside kept libraries
+	$(UV) sync --frozen --inexact --group bench --compile-bytecode --quiet
+	$(RUN) python benchmarks/breakers.py
 
 .PHONY: simulate
 simulate: setup ## outages of stores, the backup routes, double spending

@@ -17,7 +17,7 @@ import urllib.request
 from pathlib import Path
 from typing import Final
 
-from lovectl.compose_keys import SECRETS_FILE
+from lovectl.compose_keys import REGISTRY_PIN_FILE, SECRETS_FILE
 from lovectl.deploy import STACK_NAME, deploy
 from lovectl.errors import StackError
 from lovectl.paths import private_directory, write_private
@@ -64,7 +64,8 @@ def serve(settings: Path, directory: Path = DIRECTORY, port: int = PORT) -> None
     try:
         secrets = json.loads((settings / SECRETS_FILE).read_bytes())
         create_secrets(server.client("secretsmanager"), secrets)
-        outputs = deploy(server, directory, private_directory(directory / "logs"))
+        registry_pin = (settings / REGISTRY_PIN_FILE).read_text()
+        outputs = deploy(server, directory, private_directory(directory / "logs"), registry_pin)
         for failure in warm_up(server.client, STACK_NAME):
             print(f"warning: {failure}", file=sys.stderr)
         url = f"{server.endpoint_url}/_aws/execute-api/{outputs['ApiId']}/{STAGE}"

@@ -14,12 +14,12 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from federation.regions import CONTINENTS
-from lovectl.delegates import CONFIG_FILE, EPOCH, NODES, Delegate
+from lovectl.delegates import CONFIG_FILE, NODES, Delegate, genesis
 from lovectl.errors import StackError
 from lovectl.paths import private_directory, write_private
 from lovectl.pki import TransportPki, jwks
 from lovectl.servers import ImmuDbServer
-from lovectl.trust import AUDIT_DATABASE, Trust, make_password
+from lovectl.trust import AUDIT_DATABASE, DELEGATES_SECRET, Trust, delegates_secret, make_password
 
 #: Beside `compose.yaml`, unless LOVE_KEYS names another.
 DEFAULT_DIRECTORY: Final = Path(".cache") / "compose"
@@ -45,6 +45,8 @@ TOKEN_AUDIENCE: Final = "https://api.love.example"  # noqa: S105
 TOKEN_KEY_ID: Final = "compose-1"  # noqa: S105
 SEALING_KEY_ID: Final = "sealing-1"
 SECRETS_FILE: Final = "secrets.json"
+#: Digest of the first delegate registry: the deployment trusts it.
+REGISTRY_PIN_FILE: Final = "registry-pin"
 #: Keys that no container needs: the two CAs' and the token issuer's.
 OFFLINE: Final = "offline"
 
@@ -184,6 +186,7 @@ def _api(
         "persist", ExtendedKeyUsageOID.CLIENT_AUTH, subject=_subject("persist", "clients")
     ).read_text()
     ca_pem, client_pem = pki.ca_file.read_text(), pki.client_pem_file.read_text()
+    registry = genesis(delegates, _address)
     secrets = {
         "love/trust": {
             **trust.certificates(),
@@ -207,15 +210,10 @@ def _api(
             "server_ca_pem": ca_pem,
             "client_pem": client_pem,
         },
-        "love/delegates": {
-            "epoch": EPOCH,
-            "delegates": [each.public(_address(each.delegate_id)) for each in delegates],
-            "ca_pem": ca_pem,
-            "client_cert_pem": pki.client_certificate_file.read_text(),
-            "client_key_pem": pki.client_key_file.read_text(),
-        },
+        DELEGATES_SECRET: delegates_secret([registry], pki),
     }
     write_private(home / SECRETS_FILE, json.dumps(secrets))
+    write_private(home / REGISTRY_PIN_FILE, registry.digest)
 
 
 def _address(delegate_id: str) -> str:

@@ -341,11 +341,16 @@ class _Starting:
         # All servers share a few cores here: the stores' time-outs on AWS would trip for nothing,
         # and a write that is given up though it arrives has a second copy in the next tier.
         environment["PERSIST_TIMEOUT_MS"] = "1500"
+        environment["PERSIST_SLOW_MS"] = "1200"
+        environment["COLD_TIMEOUT_MS"] = "3000"
+        environment["KMS_TIMEOUT_MS"] = "1500"
         environment["POSITIONS_TIMEOUT_MS"] = "500"
         environment["VOTE_DEADLINE_MS"] = "500"
         environment["EXECUTIONS_AT_ONCE"] = "1"
         # Who breaks a store here doesn't want to wait for minutes once it is back.
+        environment["BREAKER_PATIENCE_S"] = "3"
         environment["AUDIT_BACKOFF_MAX_S"] = "2"
+        environment["BACKOFF_MAX_S"] = "5"
         environment["RATE_TIMEOUT_MS"] = "1500"
         # So that a test needn't wait five minutes for a key that was taken away.
         environment["JWKS_TTL_S"] = "20"

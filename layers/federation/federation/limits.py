@@ -80,12 +80,10 @@ SIGNATURE_FIELD_CHARACTERS_MAX: Final = 5_000
 REQUEST_HEADERS_BYTES_MAX: Final = 16 * 1024
 REQUEST_HEADERS_MAX: Final = 64
 REQUEST_PATH_CHARACTERS_MAX: Final = 256
-#: Uses, seconds and number of the data keys that encrypt records of DynamoDB and immuDB; KMS is
-#: waited for so long.
+#: Uses, seconds and number of the data keys that encrypt records of DynamoDB and immuDB.
 RECORD_KEY_USES_MAX: Final = 2**20
 RECORD_KEY_LIFETIME_S: Final = 300.0
 RECORD_KEYS_MAX: Final = 100
-RECORD_KMS_TIMEOUT_S: Final = 1.0
 
 #: The list of customer keys is read again after so long; after a failed read, after a rest.
 CUSTOMER_KEYS_TTL_S: Final = 60.0
@@ -119,3 +117,16 @@ RECONCILE_BATCH_BYTES_MAX: Final = 100 * 1024
 RETRY_PERIOD_MIN_MAX: Final = 60
 #: A work entry without a record is of an attempt that has ended; those take seconds.
 SPURIOUS_AGE_MS: Final = 3_600_000
+#: A breaker opens after so many failures in a row.
+BREAKER_FAILURES_MAX: Final = 2
+#: A payment tries an open breaker when nobody else has for so long: the canary comes each minute.
+BREAKER_PATIENCE_S: Final = 90.0
+#: Behind the last tier there is nothing: to be refused costs a payment more than to try.
+BREAKER_PATIENCE_LAST_TIER_S: Final = 1.0
+#: What a read looks for may lie nowhere else.
+BREAKER_READ_REST_S: Final = 1.0
+#: A try that tells nothing for so long will tell nothing any more: the next one may begin.
+BREAKER_TRY_S: Final = 5.0
+
+#: What the canary wrote is kept so long, where stores are deleted from.
+CANARY_KEPT_S: Final = 600

@@ -1,13 +1,13 @@
 """After an outage: `reconcile` runs until every transaction is final; and which copies count."""
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final
 
 from lovectl.access import Access
-from lovectl.checker import ImmudbAccess, Stores, dynamodb_records, read_copies
+from lovectl.checker import ImmudbAccess, Stores, dynamodb_records, immudb_found, read_copies
 from lovectl.client import ApiError, Client
 from lovectl.reconcile import reconcile
 from lovectl.sending import READS_AT_ONCE, Accepted, Progress
@@ -70,37 +70,14 @@ def _away(stores: Stores, ids: Collection[str]) -> bool:
     return any(one.tier != "atlas" and one.transaction_id in ids for one in live_copies(stores))
 
 
-def _marked_in_immudb(access: ImmudbAccess, transaction_ids: Iterable[str]) -> set[str]:
-    import grpc
-    from google.protobuf import empty_pb2
-    from immudb.grpc import schema_pb2, schema_pb2_grpc
-
-    from federation.immudb_channel import open_channel
-
+def _marked_in_immudb(access: ImmudbAccess, transaction_ids: Sequence[str]) -> set[str]:
+    keys = [f"{IMMUDB_MARK}{one}".encode() for one in transaction_ids]
     marked = set()
-    with open_channel(asdict(access)) as channel:
-        stub = schema_pb2_grpc.ImmuServiceStub(channel)
-        session = stub.OpenSession(
-            schema_pb2.OpenSessionRequest(
-                username=access.username.encode(),
-                password=access.password.encode(),
-                databaseName=access.database,
-            )
-        )
-        metadata = (("sessionid", session.sessionID),)
-        try:
-            for one in transaction_ids:
-                try:
-                    stub.Get(
-                        schema_pb2.KeyRequest(key=f"{IMMUDB_MARK}{one}".encode()), metadata=metadata
-                    )
-                except grpc.RpcError as error:
-                    if "key not found" not in str(error):
-                        raise
-                else:
-                    marked.add(one)
-        finally:
-            stub.CloseSession(empty_pb2.Empty(), metadata=metadata)
+    for one, found in zip(transaction_ids, immudb_found(access, keys), strict=True):
+        if isinstance(found, Exception):
+            raise found
+        if found is not None:
+            marked.add(one)
     return marked
 
 
