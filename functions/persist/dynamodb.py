@@ -1,12 +1,13 @@
 """Tier 2: DynamoDB, conditional puts in transactions; a nonce is an item of its own."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from federation.aws_clients import dynamodb_client
+from federation.limits import UNRECONCILED_BUCKETS
 from federation.settings import load_settings
 from persist.breaker import Breaker
 from persist.customer_keys import CustomerKeys
@@ -18,6 +19,8 @@ from persist.tier import Inserted, TierUnavailable
 RECORDS_MAX: Final = 50
 #: Each round settles at least one record, or meets other writers of the same ones.
 ROUNDS_MAX: Final = 8
+#: Attribute (and index by it) of what has not been moved to its home cluster: continent and bucket.
+UNRECONCILED: Final = "unreconciled"
 _SETTLED = "ConditionalCheckFailed"
 _AGAIN = ("TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded")
 
@@ -82,7 +85,7 @@ class DynamodbTier:
             return msgspec.json.decode(stored["record"]["S"], type=Record)
         key = f"rejection#{rejection.transaction_id}"
         fields = msgspec.json.encode(rejection).decode()
-        item = {"pk": {"S": key}, "record": {"S": fields}}
+        item = {"pk": {"S": key}, "record": {"S": fields}, **_unreconciled(rejection)}
         if self._ask("put_item", Item=item, ConditionExpression="attribute_not_exists(pk)") is None:
             return rejection
         first = self._get(key)
@@ -94,19 +97,22 @@ class DynamodbTier:
         self, transaction_id: str, continent: str | None
     ) -> tuple[Record, bytes] | Rejection | None:
         """A consistent read of the record, else of the rejection."""
-        found = self._get(f"transaction#{transaction_id}")
-        if found is not None:
-            record = msgspec.json.decode(found["record"]["S"], type=Record)
-            sealed = self._encryption.decrypt(
-                record.continent, transaction_id, found["content"]["B"]
-            )
-            return record, sealed
-        rejection = self._get(f"rejection#{transaction_id}")
-        return (
-            None
-            if rejection is None
-            else msgspec.json.decode(rejection["record"]["S"], type=Rejection)
+        return self.fetch_as("transaction", transaction_id) or self.fetch_as(
+            "rejection", transaction_id
         )
+
+    def fetch_as(
+        self, kind: Literal["transaction", "rejection"], transaction_id: str
+    ) -> tuple[Record, bytes] | Rejection | None:
+        """A consistent read of the one or of the other."""
+        found = self._get(f"{kind}#{transaction_id}")
+        if found is None:
+            return None
+        if kind == "rejection":
+            return msgspec.json.decode(found["record"]["S"], type=Rejection)
+        record = msgspec.json.decode(found["record"]["S"], type=Record)
+        sealed = self._encryption.decrypt(record.continent, transaction_id, found["content"]["B"])
+        return record, sealed
 
     def ping(self) -> None:
         """A read of what isn't there."""
@@ -159,6 +165,7 @@ class DynamodbTier:
             "sender": {"S": record.sender},
             "nonce": {"N": str(record.nonce)},
             "continent": {"S": record.continent},
+            **_unreconciled(record),
             "record": {"S": msgspec.json.encode(record).decode()},
             "content": {
                 "B": self._encryption.encrypt(record.continent, record.transaction_id, sealed)
@@ -207,6 +214,15 @@ class DynamodbTier:
         self._breaker.succeeded()
         self._client = self._warm_client
         return None
+
+
+def _unreconciled(record: Record | Rejection) -> AttributeMap:
+    """Written with the record itself, so that no crash hides a copy from `reconcile`."""
+    bucket = int(record.transaction_id[:8], 16) % UNRECONCILED_BUCKETS
+    return {
+        UNRECONCILED: {"S": f"{record.continent}#{bucket}"},
+        "stored_at_ms": {"N": str(record.stored_at_ms)},
+    }
 
 
 def connect_dynamodb() -> DynamodbTier:

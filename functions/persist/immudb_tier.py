@@ -2,7 +2,7 @@
 
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -117,14 +117,34 @@ class ImmudbTier:
         self, transaction_id: str, continent: str | None
     ) -> tuple[Record, bytes] | Rejection | None:
         """A verified read: the server proves that the value belongs to its unbroken history."""
-        value = self._verified(_key("transaction", transaction_id))
-        if value is not None:
-            found = msgspec.json.decode(value, type=_Stored)
-            ciphertext = b64decode(found.content)
-            content = self._encryption.decrypt(found.continent, transaction_id, ciphertext)
-            return found.record, content
-        rejection = self._verified(_key("rejection", transaction_id))
-        return None if rejection is None else msgspec.json.decode(rejection, type=Rejection)
+        return self.fetch_as("transaction", transaction_id) or self.fetch_as(
+            "rejection", transaction_id
+        )
+
+    def fetch_as(
+        self, kind: Literal["transaction", "rejection"], transaction_id: str
+    ) -> tuple[Record, bytes] | Rejection | None:
+        """A verified read of the one or of the other."""
+        value = self._verified(_key(kind, transaction_id))
+        if value is None:
+            return None
+        if kind == "rejection":
+            return msgspec.json.decode(value, type=Rejection)
+        found = msgspec.json.decode(value, type=_Stored)
+        ciphertext = b64decode(found.content)
+        content = self._encryption.decrypt(found.continent, transaction_id, ciphertext)
+        return found.record, content
+
+    def within_session(self, work: Callable[[ImmudbSession], Result]) -> Result:
+        """Do `work` behind the breaker.
+
+        Raises
+        ------
+        TierUnavailable
+        ConditionFailed
+            A precondition of what was to be set does not hold.
+        """
+        return self._guarded(lambda: work(self._session))
 
     def ping(self) -> None:
         """A session, and a look at the state."""

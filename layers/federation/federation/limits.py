@@ -105,3 +105,11 @@ RECONCILE_BATCH_BYTES_MAX: Final = 100 * 1024
 RETRY_PERIOD_MIN_MAX: Final = 60
 #: A work entry without a record is of an attempt that has ended; those take seconds.
 SPURIOUS_AGE_MS: Final = 3_600_000
+
+#: Copies of a fallback tier that one round moves home; it ends before the function does.
+COPIES_A_ROUND_MAX: Final = 50
+COPIES_ROUND_S: Final = 20.0
+#: A marked copy in DynamoDB is kept so long: longer than any backup's window.
+RECONCILED_KEPT_S: Final = 35 * 24 * 3600
+#: Partitions of the index of copies, for each continent: one takes 1,000 writes a second.
+UNRECONCILED_BUCKETS: Final = 4
