@@ -130,3 +130,11 @@ BREAKER_TRY_S: Final = 5.0
 
 #: What the canary wrote is kept so long, where stores are deleted from.
 CANARY_KEPT_S: Final = 600
+
+#: Copies of a fallback tier that one round moves home; it ends before the function does.
+COPIES_A_ROUND_MAX: Final = 50
+COPIES_ROUND_S: Final = 20.0
+#: A marked copy in DynamoDB is kept so long: longer than any backup's window.
+RECONCILED_KEPT_S: Final = 35 * 24 * 3600
+#: Partitions of the index of copies, for each continent: one takes 1,000 writes a second.
+UNRECONCILED_BUCKETS: Final = 4
