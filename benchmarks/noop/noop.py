@@ -38,6 +38,17 @@ def store(event, context):
     return {"outcome": "stored", "reason": None, "receipts": receipts, "unavailable": []}
 
 
+def refuse(event, context):
+    """As a `persist` whose store is down: everything goes on to the next tier."""
+    _log()
+    return {
+        "outcome": "unavailable",
+        "reason": "no-op",
+        "receipts": [],
+        "unavailable": event["items"],
+    }
+
+
 def _log():
     # The local AWS waits 50 ms for a function that logs nothing; the stages all log a metric.
     print('{"noop": true}', file=sys.stderr, flush=True)

@@ -63,9 +63,9 @@ def running_access(name: str = stacks.DEFAULT_NAME) -> Access | None:
 
 
 @contextmanager
-def started_access(name: str) -> Iterator[Access]:
+def started_access(name: str, environment: Mapping[str, str] | None = None) -> Iterator[Access]:
     """A stack of its own for as long as the block lasts; see `lovectl.stack.running`."""
-    with stacks.running(name) as stack:
+    with stacks.running(name, environment=environment) as stack:
         yield access_to(stack)
 
 

@@ -30,7 +30,13 @@ DEPLOY_TIMEOUT_S: Final = 180
 DISPATCHES_AT_ONCE: Final = 2
 #: A page of this origin may call the local API from a browser.
 CORS_ORIGIN: Final = "https://app.love.example"
-PARAMETERS: Final = ("ContinentsAtOnce=2", f"CorsOrigins={CORS_ORIGIN}")
+#: Messages of the inbox that are taken a second here; `lovectl load` measures it.
+DRAIN_PER_S: Final = 10
+PARAMETERS: Final = (
+    "ContinentsAtOnce=2",
+    f"CorsOrigins={CORS_ORIGIN}",
+    f"InboxDrainPerSecond={DRAIN_PER_S}",
+)
 LAYERS: Final = ("rust_core", "federation", "dependencies")
 
 

@@ -108,3 +108,8 @@ BREAKER_TRY_S: Final = 5.0
 
 #: What the canary wrote is kept so long, where stores are deleted from.
 CANARY_KEPT_S: Final = 600
+
+#: What waits in the inbox is to be stored within this time: who would wait longer is answered 503.
+INBOX_DRAIN_S: Final = 60
+#: The inbox is asked how much waits at most so often.
+INBOX_DEPTH_TTL_S: Final = 1.0
