@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from lovectl.paths import REPOSITORY
+
 HERE: Final = Path(__file__).parent
-DEFINITION: Final = HERE.parent / "statemachine" / "pipeline.asl.json"
+DEFINITION: Final = REPOSITORY / "statemachine" / "pipeline.asl.json"
 
 #: Which no-op stands for a function of the pipeline; the others pass their batch through.
 STANDS_FOR: Final = {
