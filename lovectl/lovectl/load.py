@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import httpx
@@ -35,6 +36,8 @@ FIRST_PER_S: Final = 1.0
 STEP: Final = 1.5
 STEPS_MAX: Final = 12
 TRIAL_S: Final = 15.0
+#: Requests of so many seconds are signed at once.
+SLICE_S: Final = 30.0
 #: A rate holds if so many batches of a hundred end within this, net of what the local AWS takes.
 GOAL_MS: Final = 500.0
 #: After a trial everything is stored within so long, else the inbox grew.
@@ -151,8 +154,11 @@ class _Driver:
 
     def trial(self, per_s: float, time_s: float) -> dict[str, Any]:
         """One rate for a time; it holds if all is taken, stored soon, and quick at p99."""
-        requests = self._requests(math.ceil(per_s * time_s), self._batch)
-        sent = asyncio.run(_drive(self._access, requests, per_s))
+        count = math.ceil(per_s * time_s)
+        slice_ = math.ceil(per_s * SLICE_S)
+        sizes = [min(slice_, count - start) for start in range(0, count, slice_)]
+        slices = [partial(self._requests, size, self._batch) for size in sizes]
+        sent = asyncio.run(_drive(self._access, slices, per_s))
         self.everything += sent.ids
         settled_s = self._wait_until_stored(sent.ids, SETTLE_S)
         times = _batch_times_ms(self._access, sent.accepted) if settled_s is not None else []
@@ -176,9 +182,9 @@ class _Driver:
     def beyond(self, per_s: float) -> dict[str, Any]:
         """More than it can take: by one greedy sender (429), then by many (503)."""
         greedy = self._requests(GREEDY_POSTS, GREEDY_ITEMS, one_sender=True)
-        first = asyncio.run(_drive(self._access, greedy, float(GREEDY_POSTS)))
+        first = asyncio.run(_drive(self._access, [lambda: greedy], float(GREEDY_POSTS)))
         many = self._requests(math.ceil(per_s * BEYOND_S), 1)
-        second = asyncio.run(_drive(self._access, many, per_s, until="503"))
+        second = asyncio.run(_drive(self._access, [lambda: many], per_s, until="503"))
         self.everything += first.ids + second.ids
         self._say(f"one sender: {dict(first.statuses)}; many: {dict(second.statuses)}")
         return {
@@ -233,9 +239,15 @@ def _request(account: Any, transactions: Sequence[Mapping[str, Any]]) -> Request
 
 
 async def _drive(
-    access: Access, requests: Sequence[Request], per_s: float, until: str | None = None
+    access: Access,
+    slices: Sequence[Callable[[], Sequence[Request]]],
+    per_s: float,
+    until: str | None = None,
 ) -> Sent:
-    """Send each request at its time; stop early once `until` was answered often enough."""
+    """Send each request at its time; stop early once `until` was answered often enough.
+
+    A slice is signed while the one before is sent: a position is fresh for two minutes only.
+    """
     sent = Sent()
     context = ssl.create_default_context(cafile=str(access.ca_file))
     async with httpx.AsyncClient(
@@ -245,13 +257,18 @@ async def _drive(
         timeout=ANSWER_S,
         limits=httpx.Limits(max_connections=CONNECTIONS_MAX),
     ) as client:
-        started_s = time.monotonic()
+        ready = await asyncio.to_thread(slices[0])
+        started_s, n = time.monotonic(), 0
         async with asyncio.TaskGroup() as tasks:
-            for n, request in enumerate(requests):
-                await asyncio.sleep(max(0.0, started_s + n / per_s - time.monotonic()))
-                if until is not None and sent.statuses[until] >= GREEDY_POSTS:
-                    break
-                tasks.create_task(_post(client, request, sent))
+            for following in [*slices[1:], list]:
+                signing = asyncio.create_task(asyncio.to_thread(following))
+                for request in ready:
+                    await asyncio.sleep(max(0.0, started_s + n / per_s - time.monotonic()))
+                    if until is not None and sent.statuses[until] >= GREEDY_POSTS:
+                        break
+                    tasks.create_task(_post(client, request, sent))
+                    n += 1
+                ready = await signing
     return sent
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import SimpleNamespace
@@ -52,7 +53,7 @@ def _requests(count: int) -> list[Request]:
 
 
 def test_only_what_was_answered_202_counts_as_accepted(access: Any) -> None:
-    sent = asyncio.run(_drive(access, _requests(5), 1_000.0))
+    sent = asyncio.run(_drive(access, [partial(_requests, 3), partial(_requests, 2)], 1_000.0))
     assert dict(sent.statuses) == {"202": 3, "503": 2}
     assert len(sent.ids) == 3
     assert sent.retry_after_s == [4, 4]
@@ -60,7 +61,7 @@ def test_only_what_was_answered_202_counts_as_accepted(access: Any) -> None:
 
 
 def test_a_phase_beyond_the_limit_ends_once_it_was_refused_often_enough(access: Any) -> None:
-    sent = asyncio.run(_drive(access, _requests(500), 200.0, until="503"))
+    sent = asyncio.run(_drive(access, [partial(_requests, 500)], 200.0, until="503"))
     assert sent.statuses["202"] == 3
     assert load.GREEDY_POSTS <= sent.statuses["503"] < 400
 
@@ -68,7 +69,7 @@ def test_a_phase_beyond_the_limit_ends_once_it_was_refused_often_enough(access: 
 def test_an_api_that_is_not_reached_claims_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load.ssl, "create_default_context", lambda cafile: False)
     nowhere: Any = SimpleNamespace(api_url="http://127.0.0.1:9", ca_file=None)
-    sent = asyncio.run(_drive(nowhere, _requests(2), 100.0))
+    sent = asyncio.run(_drive(nowhere, [partial(_requests, 2)], 100.0))
     assert sent.ids == []
     assert dict(sent.statuses) == {"ConnectError": 2}
 
