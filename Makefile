@@ -125,6 +125,7 @@ $(GITLEAKS): infrastructure/gitleaks/go.mod infrastructure/gitleaks/go.sum
 bench: setup ## each stage and the whole way, beside a same-shaped no-op state machine
 	$(RUN) python benchmarks/votes.py
 	$(RUN) python benchmarks/pipeline.py
+	$(RUN) python benchmarks/failover.py
 
 .PHONY: bench-core
 bench-core: setup ## each function of the Rust core beside raw crates and Python's libraries
@@ -132,6 +133,10 @@ bench-core: setup ## each function of the Rust core beside raw crates and Python
 	cargo build --release --locked --manifest-path layers/rust_core/Cargo.toml --bench beside \
 	  --message-format=json-render-diagnostics > $(CACHE)/beside.json
 	$(RUN) python benchmarks/core $(CACHE)/beside.json $(BENCH_CORE)
+
+.PHONY: load
+load: setup ## the highest rate that the local stack holds for 3 minutes, and what it says beyond
+	$(RUN) lovectl load --minutes $${MINUTES:-3}
 
 .PHONY: bench-breakers
 bench-breakers: setup ## our circuit breaker beside kept libraries

@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from federation.aws_clients import dynamodb_client
 from federation.limits import BREAKER_PATIENCE_S, CANARY_KEPT_S, UNRECONCILED_BUCKETS
 from federation.settings import load_settings
-from persist.breaker import BreakerState, StoreBreakers
+from persist.breaker import BreakerState, StoreBreakers, calling_as
 from persist.breaker_changes import note_change
 from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
@@ -145,10 +145,11 @@ class DynamodbTier:
             put = {"TableName": self._table, "Item": item, "ConditionExpression": _NEW}
             # By the operation that stores money, which DynamoDB admits and bills apart from a put.
             self._guarded(lambda: self._client.transact_write_items(TransactItems=[{"Put": put}]))
-            found = self._get(key)
-            if found is None:
-                return TierUnavailable("DynamoDB: what was written is not there")
-            return self._entry(found)
+            with calling_as("read"):
+                found = self._get(key)
+                if found is None:
+                    return TierUnavailable("DynamoDB: what was written is not there")
+                return self._entry(found)
         except TierUnavailable as error:
             return error
 

@@ -138,3 +138,7 @@ COPIES_ROUND_S: Final = 20.0
 RECONCILED_KEPT_S: Final = 35 * 24 * 3600
 #: Partitions of the index of copies, for each continent: one takes 1,000 writes a second.
 UNRECONCILED_BUCKETS: Final = 4
+#: What waits in the inbox is to be stored within this time: who would wait longer is answered 503.
+INBOX_DRAIN_S: Final = 60
+#: The inbox is asked how much waits at most so often.
+INBOX_DEPTH_TTL_S: Final = 1.0
