@@ -228,7 +228,9 @@ def is_due(entry: PendingEntry, now_ms: int) -> bool:
     True
     """
     age_min = max(0, now_ms - entry.since_ms) // MINUTE_MS
-    period_min = min(RETRY_PERIOD_MIN_MAX, 1 + age_min // AGE_A_PERIOD)
+    # Powers of two, so that a period that grows never steps over the minute it was waiting for.
+    doublings = (1 + age_min // AGE_A_PERIOD).bit_length() - 1
+    period_min = min(RETRY_PERIOD_MIN_MAX, 1 << doublings)
     phase = int.from_bytes(hashlib.sha256(entry.transaction_id.encode()).digest()[:4], "big")
     return (now_ms // MINUTE_MS + phase) % period_min == 0
 
