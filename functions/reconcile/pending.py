@@ -22,7 +22,7 @@ from persist.tier import NONCE_CONFLICT
 from reconcile.electorate import Electorate
 
 MINUTE_MS: Final = 60_000
-#: One more minute between two tries for each so many minutes of age.
+#: The period between two tries doubles as its age, in so many minutes, does.
 AGE_A_PERIOD: Final = 10
 #: What this storing, and this vote, say anew.
 _SAID_ANEW: Final = (
