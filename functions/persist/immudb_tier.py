@@ -3,7 +3,7 @@
 import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -19,7 +19,7 @@ from federation.immudb_session import (
 from federation.limits import BREAKER_PATIENCE_LAST_TIER_S
 from federation.secrets import read_secret
 from federation.settings import load_settings
-from persist.breaker import BreakerState, StoreBreakers
+from persist.breaker import BreakerState, StoreBreakers, calling_as
 from persist.breaker_changes import note_change
 from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
@@ -128,11 +128,31 @@ class ImmudbTier:
         self, transaction_id: str, continent: str | None
     ) -> tuple[Record, bytes] | Rejection | None:
         """A verified read: the server proves that the value belongs to its unbroken history."""
-        value = self._verified(_key("transaction", transaction_id))
-        if value is not None:
-            return self._entry(value)
-        rejection = self._verified(_key("rejection", transaction_id))
-        return None if rejection is None else msgspec.json.decode(rejection, type=Rejection)
+        return self.fetch_as("transaction", transaction_id) or self.fetch_as(
+            "rejection", transaction_id
+        )
+
+    def fetch_as(
+        self, kind: Literal["transaction", "rejection"], transaction_id: str
+    ) -> tuple[Record, bytes] | Rejection | None:
+        """A verified read of the one or of the other."""
+        value = self._verified(_key(kind, transaction_id))
+        if value is None:
+            return None
+        if kind == "rejection":
+            return msgspec.json.decode(value, type=Rejection)
+        return self._entry(value)
+
+    def within_session(self, work: Callable[[ImmudbSession], Result]) -> Result:
+        """Do `work` behind the breaker.
+
+        Raises
+        ------
+        TierUnavailable
+        ConditionFailed
+            A precondition of what was to be set does not hold.
+        """
+        return self._guarded(lambda: work(self._session))
 
     def canary(self, entries: Mapping[str, Entry]) -> Mapping[str, Entry | TierUnavailable]:
         """Under one key a continent (`canary:…`), the last value over the one before."""
@@ -143,10 +163,11 @@ class ImmudbTier:
         try:
             value = self._value(record, sealed)
             self._guarded(lambda: self._session.set({key: value}, []))
-            found = self._verified(key)
-            if found is None:
-                return TierUnavailable("immuDB: what was written is not there")
-            return self._entry(found)
+            with calling_as("read"):
+                found = self._verified(key)
+                if found is None:
+                    return TierUnavailable("immuDB: what was written is not there")
+                return self._entry(found)
         except TierUnavailable as error:
             return error
 

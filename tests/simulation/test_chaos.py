@@ -58,9 +58,11 @@ def test_a_dispatch_that_acknowledges_before_it_stores_is_caught(
     log: HistoryLog, tmp_path: Path
 ) -> None:
     tree = WrappedTree(tmp_path / "tree", {"dispatch": ACKNOWLEDGES_BEFORE_IT_STORES})
-    with started_access("planted", tree.source) as access:
-        with runner_on(access, log, SEED, print) as runner:
-            (report,) = runner.run([Scenario("acknowledges-before-it-stores", (), "planted")])
+    with (
+        started_access("planted", tree.source) as access,
+        runner_on(access, log, SEED, print) as runner,
+    ):
+        (report,) = runner.run([Scenario("acknowledges-before-it-stores", (), "planted")])
     assert report["accepted"] >= ACCEPTED_MIN
     assert 0 < report["lost"] < report["accepted"]
     assert report["lost"] == report["accepted"] - report["stored"]
