@@ -1,7 +1,9 @@
 """Handlers that can be told to fail: only in a copy of the tree, and only while they are told."""
 
+import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +93,11 @@ def test_a_skewed_clock_is_right_again_once_it_is_healed(
 def test_a_fault_of_another_tier_does_not_strike(tree: WrappedTree, handler: Handler) -> None:
     tree.set_fault("persist-dynamodb", "crash_before")
     assert [handler({}, None) for _ in range(2)] == [1, 2]
+
+
+def test_faults_that_are_set_at_the_same_moment_are_all_set(tree: WrappedTree) -> None:
+    with ThreadPoolExecutor(len(STAGES)) as pool:
+        for _ in range(20):
+            list(pool.map(lambda stage: tree.set_fault(stage, "skew"), STAGES))
+            assert json.loads(tree.faults_file.read_text()) == dict.fromkeys(STAGES, "skew")
+            list(pool.map(lambda stage: tree.set_fault(stage, None), STAGES))

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import BrokenBarrierError
 from typing import Any, Final
 
 from federation.batch import TIERS
@@ -89,7 +90,12 @@ class Runner:
         phases = threading.Barrier(len(group))
         try:
             with ThreadPoolExecutor(len(group)) as pool:
-                traffics = list(pool.map(lambda one: self._send(one, phases), group))
+                sending = [pool.submit(self._send, one, phases) for one in group]
+            # Who waits for another that has failed breaks off too: that other one's error counts.
+            errors = [error for one in sending if (error := one.exception()) is not None]
+            for error in sorted(errors, key=lambda one: isinstance(one, BrokenBarrierError)):
+                raise error
+            traffics = [one.result() for one in sending]
             return self.settle(group, [[one] for one in traffics], began_s)
         except Exception as error:  # noqa: BLE001 - is told in the report
             self._say("".join(traceback.format_exception(error)))

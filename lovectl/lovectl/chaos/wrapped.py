@@ -6,6 +6,7 @@ the cloud has no switch for faults.
 
 import json
 import shutil
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -75,6 +76,7 @@ class WrappedTree:
         self.source = private_directory(directory)
         self.faults_file = directory / FAULTS_FILE
         self._faults: dict[str, str] = {}
+        self._lock = threading.Lock()
         self._write()
         shutil.copyfile(REPOSITORY / "template.yaml", directory / "template.yaml")
         ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
@@ -92,11 +94,13 @@ class WrappedTree:
         stage : str
             A package's name; `persist` by tier: `persist-atlas`.
         """
-        if kind is None:
-            self._faults.pop(stage, None)
-        else:
-            self._faults[stage] = kind
-        self._write()
+        # Scenarios that share their time set their faults at the same moment.
+        with self._lock:
+            if kind is None:
+                self._faults.pop(stage, None)
+            else:
+                self._faults[stage] = kind
+            self._write()
 
     def _write(self) -> None:
         staging = self.faults_file.with_suffix(".new")
