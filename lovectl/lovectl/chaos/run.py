@@ -89,13 +89,7 @@ class Runner:
         began_s = self.begin()
         phases = threading.Barrier(len(group))
         try:
-            with ThreadPoolExecutor(len(group)) as pool:
-                sending = [pool.submit(self._send, one, phases) for one in group]
-            # Who waits for another that has failed breaks off too: that other one's error counts.
-            errors = [error for one in sending if (error := one.exception()) is not None]
-            for error in sorted(errors, key=lambda one: isinstance(one, BrokenBarrierError)):
-                raise error
-            traffics = [one.result() for one in sending]
+            traffics = self._send_all(group, phases)
             return self.settle(group, [[one] for one in traffics], began_s)
         except Exception as error:  # noqa: BLE001 - is told in the report
             self._say("".join(traceback.format_exception(error)))
@@ -104,6 +98,14 @@ class Runner:
             for report in reports:
                 self._say(_line(report))
             return reports
+
+    def _send_all(self, group: Sequence[Scenario], phases: threading.Barrier) -> list[Traffic]:
+        with ThreadPoolExecutor(len(group)) as pool:
+            sending = [pool.submit(self._send, one, phases) for one in group]
+        # Who waits for another that has failed breaks off too: that other one's error counts.
+        failed = [one for one in sending if one.exception() is not None]
+        failed.sort(key=lambda one: isinstance(one.exception(), BrokenBarrierError))
+        return [one.result() for one in failed or sending]
 
     def begin(self) -> float:
         """A group begins now, on the monotonic clock; its history begins at the log's end."""
