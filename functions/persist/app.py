@@ -7,6 +7,7 @@ import msgspec
 
 from federation.audit import record_key_use
 from federation.batch import Group, Tier
+from federation.registry_source import read_delegates
 from federation.secrets import read_secret
 from federation.settings import load_settings
 from federation.telemetry import stage_handler, stage_logger
@@ -23,6 +24,7 @@ class Settings(msgspec.Struct, frozen=True):
     tier: Tier
     sealing_secret: str
     delegates_secret: str
+    registry_pin: str
     requests_table: str
 
 
@@ -52,7 +54,9 @@ def handler(event: dict[str, Any], context: Any) -> Any:
 def _fetch(settings: Settings, store: TierStore, event: dict[str, Any]) -> dict[str, Any]:
     keys = read_secret(settings.sealing_secret)["keys"]
     readers = Readers(
-        lambda: delegates_of(read_secret(settings.delegates_secret)),
+        lambda: delegates_of(
+            read_delegates(settings.delegates_secret, settings.registry_pin, "persist").secret
+        ),
         lambda *query: _use_nonce()(*query),
     )
     transaction_id, reader = event["transaction_id"], msgspec.convert(event["reader"], Reader)

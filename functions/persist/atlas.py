@@ -34,6 +34,7 @@ from persist.breaker_changes import note_change
 from persist.customer_keys import CustomerKeys
 from persist.encryption_schema import CANARY, DATABASE, TRANSACTIONS
 from persist.field_encryption import CsfleMode, FieldKeys, aws_credentials, data_key_name
+from persist.finality import FINALITY, PENDING, entry_of, finality_in, with_finality
 from persist.login import Handshake, note_failure
 from persist.motor_db_handler import Document, MotorDBHandler
 from persist.record import Record, Rejection
@@ -136,6 +137,22 @@ class AtlasTier:
         """Every cluster is asked at once."""
         return self._run(self._health())
 
+    def at(
+        self,
+        continent: str,
+        work: Callable[[MotorDBHandler], Awaitable[Result]],
+        timeout_ms: int | None = None,
+    ) -> Result:
+        """Do `work` with the handler of a continent's own cluster, behind its breaker.
+
+        It may be done twice, after a connection that was lost: it has to be idempotent.
+
+        Raises
+        ------
+        TierUnavailable
+        """
+        return self._run(self._guarded((continent, continent), work, timeout_ms))
+
     async def _insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
         async def write(handler: MotorDBHandler, cluster: str | None) -> Inserted:
             here = [msgspec.structs.replace(record, cluster=cluster) for record, _ in records]
@@ -143,10 +160,11 @@ class AtlasTier:
                 _document(record, sealed) for record, (_, sealed) in zip(here, records, strict=True)
             ]
             stored = {record.transaction_id: record for record in here}
+            await _note_pending(handler, here)
             try:
                 await handler.insert_many(TRANSACTIONS, documents)
             except BulkWriteError as error:
-                doubtful = [here[n] for n in _duplicates(error)]
+                doubtful = [here[n] for n in only_duplicates(error)]
                 for record in doubtful:
                     del stored[record.transaction_id]
                 ids = [record.transaction_id for record in doubtful]
@@ -179,7 +197,7 @@ class AtlasTier:
             try:
                 await handler.insert_many(REJECTIONS, documents)
             except BulkWriteError as error:
-                known = {"_id": {"$in": [documents[n]["_id"] for n in _duplicates(error)]}}
+                known = {"_id": {"$in": [documents[n]["_id"] for n in only_duplicates(error)]}}
                 first = await handler.find(REJECTIONS, known)
                 kept.update({one["_id"]: msgspec.convert(one, Rejection) for one in first})
             return kept
@@ -235,7 +253,8 @@ class AtlasTier:
         async def look(handler: MotorDBHandler) -> tuple[Record, bytes] | Rejection | None:
             found = await handler.find_one(TRANSACTIONS, {"_id": transaction_id})
             if found is not None:
-                return record_in(found), bytes(found["content"])
+                record = await _settled(handler, record_in(found))
+                return record, bytes(found["content"])
             rejection = await handler.find_one(REJECTIONS, {"_id": transaction_id})
             return None if rejection is None else msgspec.convert(rejection, Rejection)
 
@@ -477,13 +496,32 @@ class _Connected(msgspec.Struct, frozen=True):
     handler: MotorDBHandler
 
 
-def _duplicates(error: BulkWriteError) -> list[int]:
+def only_duplicates(error: BulkWriteError) -> list[int]:
     """Which documents exist already; any other fault, or a missing majority, is raised again."""
     faults = error.details["writeErrors"]
     only_duplicates = all(fault["code"] == DUPLICATE_KEY for fault in faults)
     if not only_duplicates or error.details.get("writeConcernErrors"):
         raise error
     return [fault["index"] for fault in faults]
+
+
+async def _note_pending(handler: MotorDBHandler, records: Sequence[Record]) -> None:
+    """Leave work entries for those that aren't final; before the records, so none is missed."""
+    entries = [entry_of(record).document() for record in records if not record.final]
+    if not entries:
+        return
+    try:
+        await handler.insert_many(PENDING, entries)
+    except BulkWriteError as error:
+        only_duplicates(error)
+
+
+async def _settled(handler: MotorDBHandler, record: Record) -> Record:
+    """The record with the outcome of a later vote, which is looked for only if it may exist."""
+    if record.final:
+        return record
+    found = await handler.find_one(FINALITY, {"_id": record.transaction_id})
+    return with_finality(record, None if found is None else finality_in(found, PAIRS))
 
 
 async def _conflicts(handler: MotorDBHandler, records: Sequence[Record]) -> frozenset[str]:
@@ -523,11 +561,21 @@ async def _accept(host: str, port: int) -> None:
 
 
 def _document(record: Record, sealed: bytes) -> Document:
-    fields = msgspec.to_builtins(record)
-    # Pairs become documents: a query can name their members, and FerretDB takes no array in one.
+    fields = document_fields(record)
+    # It is not stored: on reading `finality` tells it.
+    del fields["refused"]
+    return {"_id": record.transaction_id, **fields, "content": sealed}
+
+
+def document_fields(value: msgspec.Struct) -> Document:
+    """The fields of what has votes and rewards, in the form of a document.
+
+    Pairs become documents: a query can name their members, and FerretDB takes no array in one.
+    """
+    fields: Document = msgspec.to_builtins(value)
     for name, members in PAIRS.items():
         fields[name] = [dict(zip(members, pair, strict=True)) for pair in fields[name]]
-    return {"_id": record.transaction_id, **fields, "content": sealed}
+    return fields
 
 
 def record_in(document: Mapping[str, Any]) -> Record:

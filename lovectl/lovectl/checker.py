@@ -5,7 +5,8 @@ immuDB's gRPC interface. So it can't share their mistakes.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ DATABASE: Final = "love_currency_db"
 STORE_TIMEOUT_MS: Final = 10_000
 #: immuDB gives at most 1,000 entries to one scan.
 SCAN_ENTRIES_MAX: Final = 1000
+#: Whole records in one scan: gRPC takes 4 MiB a message, a record has up to 20 KB.
+SCAN_RECORDS_MAX: Final = 150
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,35 @@ def immudb_records(stores: Stores, prefix: str = "transaction:") -> Iterator[dic
 
 def immudb_values(access: ImmudbAccess, prefix: bytes) -> Iterator[bytes]:
     """Every value under `prefix`, over a session of its own."""
+    from immudb.grpc import schema_pb2
+
+    with _immudb_session(access) as (stub, metadata):
+        seek = b""
+        while True:
+            request = schema_pb2.ScanRequest(prefix=prefix, seekKey=seek, limit=SCAN_RECORDS_MAX)
+            entries = stub.Scan(request, metadata=metadata).entries
+            yield from (entry.value for entry in entries)
+            if len(entries) < SCAN_RECORDS_MAX:
+                return
+            seek = entries[-1].key
+
+
+def immudb_found(access: ImmudbAccess, keys: Iterable[bytes]) -> Iterator[bytes | Exception | None]:
+    """The value of each key, None where there is none, and the failure where it can't be read."""
+    import grpc
+    from immudb.grpc import schema_pb2
+
+    with _immudb_session(access) as (stub, metadata):
+        for key in keys:
+            try:
+                yield stub.Get(schema_pb2.KeyRequest(key=key), metadata=metadata).value
+            except grpc.RpcError as error:
+                yield None if "key not found" in str(error) else error
+
+
+@contextmanager
+def _immudb_session(access: ImmudbAccess) -> Iterator[tuple[Any, Any]]:
+    """The service's stub, and the metadata of a session."""
     from google.protobuf import empty_pb2
     from immudb.grpc import schema_pb2, schema_pb2_grpc
 
@@ -109,16 +141,7 @@ def immudb_values(access: ImmudbAccess, prefix: bytes) -> Iterator[bytes]:
         )
         metadata = (("sessionid", session.sessionID),)
         try:
-            seek = b""
-            while True:
-                request = schema_pb2.ScanRequest(
-                    prefix=prefix, seekKey=seek, limit=SCAN_ENTRIES_MAX
-                )
-                entries = stub.Scan(request, metadata=metadata).entries
-                yield from (entry.value for entry in entries)
-                if len(entries) < SCAN_ENTRIES_MAX:
-                    return
-                seek = entries[-1].key
+            yield stub, metadata
         finally:
             # The server keeps only so many, each for minutes.
             stub.CloseSession(empty_pb2.Empty(), metadata=metadata)

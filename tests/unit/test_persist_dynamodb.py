@@ -160,6 +160,7 @@ def handler(
     monkeypatch.setenv("TIER", "dynamodb")
     monkeypatch.setenv("SEALING_SECRET", "love/sealing")
     monkeypatch.setenv("DELEGATES_SECRET", "love/delegates")
+    monkeypatch.setenv("REGISTRY_PIN", "0" * 64)
     monkeypatch.setenv("REQUESTS_TABLE", "requests")
     monkeypatch.setenv("TRANSACTIONS_TABLE", TABLE)
     monkeypatch.setenv("KMS_KEY_ARNS", json.dumps(key_arns))

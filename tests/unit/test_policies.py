@@ -93,6 +93,8 @@ EVERY_RESOURCE = {
     "ec2:UnassignPrivateIpAddresses": "Lambda's own, for functions in a VPC",
 }
 ROLES = tuple(deployed().roles)
+#: Roles of state machines, and of what starts them, with the service that assumes them.
+NOT_LAMBDA = {"Pipeline": "states", "Reconcile": "states", "ReconcileEveryMinute": "events"}
 ROTATION_ROLE = f"arn:aws:iam::{ACCOUNT}:role/key-rotation"
 ADMINISTRATOR = f"arn:aws:iam::{ACCOUNT}:user/administrator"
 ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
@@ -212,7 +214,7 @@ def is_common(role: str, action: str, resource: str) -> bool:
     """Whether it belongs to a function's log and traces, or to the pipeline's log."""
     if action in ALWAYS:
         return True
-    if role == "Pipeline":
+    if NOT_LAMBDA.get(role) == "states":
         return (
             resource == "*" and action in EVERY_RESOURCE and action.startswith(("logs:", "xray:"))
         )
@@ -251,11 +253,11 @@ def test_every_type_of_resource_is_one_that_these_tests_know() -> None:
 
 def test_a_function_is_within_the_boundary_and_may_be_assumed_by_lambda_alone() -> None:
     for name, role in stack().roles.items():
-        service = "states" if name == "Pipeline" else "lambda"
+        service = NOT_LAMBDA.get(name, "lambda")
         assert [one["Principal"] for one in role.trust["Statement"]] == [
             {"Service": [f"{service}.amazonaws.com"]}
         ]
-        assert (role.boundary is None) == (name == "Pipeline")
+        assert (role.boundary is None) == (name in NOT_LAMBDA)
 
 
 def statements() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -294,6 +296,7 @@ def test_keys_are_used_by_persist_alone_each_for_its_own_data() -> None:
         "PersistAtlasFunction": {""},
         "PersistDynamodbFunction": None,
         "PersistImmudbFunction": None,
+        "ReconcileFunction": {""},
     }
     questions, expected = Questions(), []
     for continent in continents:
@@ -305,7 +308,7 @@ def test_keys_are_used_by_persist_alone_each_for_its_own_data() -> None:
                     right = tiers.get(role, set()) or {continent}
                     uses = (
                         {"kms:Encrypt", "kms:Decrypt"}
-                        if role == "PersistAtlasFunction"
+                        if role in ("PersistAtlasFunction", "ReconcileFunction")
                         else {"kms:GenerateDataKey", "kms:Decrypt"}
                     )
                     expected.append(role in tiers and action in uses and bound_to in right)

@@ -95,6 +95,28 @@ DATA_KEY_NAME_TTL_S: Final = 60.0
 #: An unwrapped data key of MongoDB's field encryption is kept so long before KMS is asked again.
 DATA_KEY_LIFETIME_MS: Final = 300_000
 
+#: Parts per million: uptime is counted in them.
+PPM: Final = 1_000_000
+
+#: The delegate registry. Its chain from the pinned one travels in a secret, which holds 64 KiB.
+REGISTRY_BYTES_MAX: Final = 256 * 1024
+REGISTRY_CANDIDATES_MAX: Final = 256
+REGISTRY_DELEGATIONS_MAX: Final = 1_000
+REGISTRY_SEATS_MAX: Final = 100
+REGISTRY_CHAIN_MAX: Final = 1_000
+SECRET_BYTES_MAX: Final = 64 * 1024
+#: A standard parameter of SSM holds 4 KB; the compressed registry is cut into such.
+PARAMETER_CHARACTERS_MAX: Final = 4_096
+#: A refused registry is written down once in so long, not at each call.
+REGISTRY_REFUSAL_INTERVAL_S: Final = 60.0
+#: Work entries that one round of `reconcile` looks through, and what it takes of them at once: a
+#: batch that grows by its votes and rewards, and by the names of its work entries.
+PENDING_SCAN_MAX: Final = 1_000
+RECONCILE_BATCH_BYTES_MAX: Final = 100 * 1024
+#: A pending transaction is tried at least once in so many minutes, however old.
+RETRY_PERIOD_MIN_MAX: Final = 60
+#: A work entry without a record is of an attempt that has ended; those take seconds.
+SPURIOUS_AGE_MS: Final = 3_600_000
 #: A breaker opens after so many failures in a row.
 BREAKER_FAILURES_MAX: Final = 2
 #: A payment tries an open breaker when nobody else has for so long: the canary comes each minute.

@@ -145,7 +145,7 @@ def parse_transaction(document: bytes) -> ParsedTransaction:
     try:
         transaction = msgspec.json.decode(named.canonical, type=Transaction)
     except msgspec.ValidationError as error:
-        raise _named(error) from None
+        raise invalid_field(error) from None
     _check(transaction)
     content_bytes = named.content or b""
     if len(content_bytes) > CONTENT_BYTES_MAX:
@@ -195,7 +195,7 @@ def _decoded(field: str, text: str) -> bytes:
         raise InvalidField(field, "is base64 (RFC 4648 section 4)") from None
 
 
-def _named(error: msgspec.ValidationError) -> InvalidField:
+def invalid_field(error: msgspec.ValidationError) -> InvalidField:
     """Turn msgspec's `… - at `$.position.accuracy_m`` into a field and a rule."""
     rule, _, place = str(error).partition(" - at `")
     field = place.rstrip("`").removeprefix("$").lstrip(".")
