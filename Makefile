@@ -144,8 +144,8 @@ bench-breakers: setup ## our circuit breaker beside kept libraries
 	$(RUN) python benchmarks/breakers.py
 
 .PHONY: simulate
-simulate: setup ## the three outages: atlas, atlas and DynamoDB, everything
-	for scenario in atlas-down atlas-and-dynamodb-down all-down-then-back; do \
+simulate: setup ## outages of stores, the backup routes, double spending
+	for scenario in atlas-down atlas-and-dynamodb-down all-down-then-back backup-routes double-spend; do \
 	  $(RUN) lovectl simulate $$scenario; \
 	done
 

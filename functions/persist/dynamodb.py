@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from federation.aws_clients import dynamodb_client
-from federation.limits import BREAKER_PATIENCE_S, CANARY_KEPT_S
+from federation.limits import BREAKER_PATIENCE_S, CANARY_KEPT_S, UNRECONCILED_BUCKETS
 from federation.settings import load_settings
 from persist.breaker import BreakerState, StoreBreakers, calling_as
 from persist.breaker_changes import note_change
@@ -22,6 +22,8 @@ RECORDS_MAX: Final = 50
 #: Each round settles at least one record, or meets other writers of the same ones.
 ROUNDS_MAX: Final = 8
 _NEW: Final = "attribute_not_exists(pk)"
+#: Attribute (and index by it) of what has not been moved to its home cluster: continent and bucket.
+UNRECONCILED: Final = "unreconciled"
 _SETTLED = "ConditionalCheckFailed"
 _AGAIN = ("TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded")
 
@@ -75,7 +77,10 @@ class DynamodbTier:
             chunk = records[start : start + RECORDS_MAX]
             try:
                 items = {
-                    record.transaction_id: (record, self._item(record, sealed))
+                    record.transaction_id: (
+                        record,
+                        {**self._item(record, sealed), **_unreconciled(record)},
+                    )
                     for record, sealed in chunk
                 }
                 self._insert_chunk(items, stored, conflicts)
@@ -97,7 +102,7 @@ class DynamodbTier:
             return msgspec.json.decode(stored["record"]["S"], type=Record)
         key = f"rejection#{rejection.transaction_id}"
         fields = msgspec.json.encode(rejection).decode()
-        item = {"pk": {"S": key}, "record": {"S": fields}}
+        item = {"pk": {"S": key}, "record": {"S": fields}, **_unreconciled(rejection)}
         if self._ask("put_item", Item=item, ConditionExpression=_NEW) is None:
             return rejection
         first = self._get(key)
@@ -109,15 +114,20 @@ class DynamodbTier:
         self, transaction_id: str, continent: str | None
     ) -> tuple[Record, bytes] | Rejection | None:
         """A consistent read of the record, else of the rejection."""
-        found = self._get(f"transaction#{transaction_id}")
-        if found is not None:
-            return self._entry(found)
-        rejection = self._get(f"rejection#{transaction_id}")
-        return (
-            None
-            if rejection is None
-            else msgspec.json.decode(rejection["record"]["S"], type=Rejection)
+        return self.fetch_as("transaction", transaction_id) or self.fetch_as(
+            "rejection", transaction_id
         )
+
+    def fetch_as(
+        self, kind: Literal["transaction", "rejection"], transaction_id: str
+    ) -> tuple[Record, bytes] | Rejection | None:
+        """A consistent read of the one or of the other."""
+        found = self._get(f"{kind}#{transaction_id}")
+        if found is None:
+            return None
+        if kind == "rejection":
+            return msgspec.json.decode(found["record"]["S"], type=Rejection)
+        return self._entry(found)
 
     def canary(self, entries: Mapping[str, Entry]) -> Mapping[str, Entry | TierUnavailable]:
         """Under keys of their own (`canary#…`), which DynamoDB deletes by their time to live."""
@@ -272,6 +282,15 @@ def _reasons(code: str, error: ClientError) -> list[str] | None:
         if all(one in ("None", _SETTLED, *_AGAIN) for one in reasons):
             return reasons
     return None
+
+
+def _unreconciled(record: Record | Rejection) -> AttributeMap:
+    """Written with the record itself, so that no crash hides a copy from `reconcile`."""
+    bucket = int(record.transaction_id[:8], 16) % UNRECONCILED_BUCKETS
+    return {
+        UNRECONCILED: {"S": f"{record.continent}#{bucket}"},
+        "stored_at_ms": {"N": str(record.stored_at_ms)},
+    }
 
 
 def connect_dynamodb() -> DynamodbTier:

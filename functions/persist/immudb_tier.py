@@ -3,7 +3,7 @@
 import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -129,11 +129,31 @@ class ImmudbTier:
         self, transaction_id: str, continent: str | None
     ) -> tuple[Record, bytes] | Rejection | None:
         """A verified read: the server proves that the value belongs to its unbroken history."""
-        value = self._verified(_key("transaction", transaction_id))
-        if value is not None:
-            return self._entry(value)
-        rejection = self._verified(_key("rejection", transaction_id))
-        return None if rejection is None else msgspec.json.decode(rejection, type=Rejection)
+        return self.fetch_as("transaction", transaction_id) or self.fetch_as(
+            "rejection", transaction_id
+        )
+
+    def fetch_as(
+        self, kind: Literal["transaction", "rejection"], transaction_id: str
+    ) -> tuple[Record, bytes] | Rejection | None:
+        """A verified read of the one or of the other."""
+        value = self._verified(_key(kind, transaction_id))
+        if value is None:
+            return None
+        if kind == "rejection":
+            return msgspec.json.decode(value, type=Rejection)
+        return self._entry(value)
+
+    def within_session(self, work: Callable[[ImmudbSession], Result]) -> Result:
+        """Do `work` behind the breaker.
+
+        Raises
+        ------
+        TierUnavailable
+        ConditionFailed
+            A precondition of what was to be set does not hold.
+        """
+        return self._guarded(lambda: work(self._session))
 
     def canary(self, entries: Mapping[str, Entry]) -> Mapping[str, Entry | TierUnavailable]:
         """Under one key a continent (`canary:…`), the last value over the one before."""

@@ -3,19 +3,25 @@
 import functools
 import time
 import uuid
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
+from federation.aws_clients import dynamodb_client
 from federation.batch import Grouped
-from federation.secrets import read_secret
+from federation.limits import COPIES_ROUND_S
+from federation.registry_source import read_delegates
 from federation.settings import load_settings
 from federation.telemetry import NAMESPACE, stage_handler, stage_logger
 from persist.atlas import AtlasTier, connect_atlas
+from persist.dynamodb import DynamodbTier, connect_dynamodb
 from persist.tier import TierUnavailable
+from reconcile.atlas_home import AtlasHome
 from reconcile.atlas_pending import AtlasPending
+from reconcile.copies import CopySource, move
+from reconcile.dynamodb_copies import DynamodbCopies
 from reconcile.electorate import Electorate
 from reconcile.pending import Gathered, finish, gather
 
@@ -23,9 +29,11 @@ _log = stage_logger("reconcile")
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Where the delegates' keys are, and how long a store is waited for."""
+    """Where delegates and fallback copies are, which registry is trusted, how long stores are waited for."""
 
     delegates_secret: str
+    registry_pin: str
+    transactions_table: str
     reconcile_timeout_ms: int = 3_000
 
 
@@ -35,6 +43,14 @@ class GatherRequest(msgspec.Struct, frozen=True):
     continent: str
     after: str = ""
     all_due: bool = False
+
+
+class MoveRequest(msgspec.Struct, frozen=True):
+    """Which tier's copies, from where on; DynamoDB's of one continent, immuDB's of all."""
+
+    tier: Literal["dynamodb", "immudb"]
+    continent: str | None = None
+    after: str = ""
 
 
 class FinishRequest(msgspec.Struct, frozen=True):
@@ -47,14 +63,43 @@ class FinishRequest(msgspec.Struct, frozen=True):
 
 @stage_handler("reconcile")
 def handler(event: dict[str, Any], context: Any) -> Any:
-    """Gather pending records, or write down what became of them."""
+    """Move copies home, gather pending records, or write down what became of them."""
     match event["action"]:
+        case "move":
+            return _move(msgspec.convert(event, MoveRequest))
         case "gather":
             return _gather(msgspec.convert(event, GatherRequest))
         case "finish":
             return _finish(msgspec.convert(event, FinishRequest))
         case action:
             raise ValueError(f"reconcile knows no action {action!r}")
+
+
+def _move(request: MoveRequest) -> Any:
+    ends_s = time.monotonic() + COPIES_ROUND_S
+    home = AtlasHome(_atlas(), _settings().reconcile_timeout_ms)
+    try:
+        moved = move(
+            _copies(request.tier, request.continent),
+            home,
+            time.time_ns() // 1_000_000,
+            request.after,
+            goes_on=lambda: time.monotonic() < ends_s,
+        )
+    except TierUnavailable as error:
+        _log.warning("copies can't be reached", extra={"why": error.detail})
+        return {"outcome": "unavailable", "reason": error.detail}
+    if moved.parked:
+        _log.error("parked copies", extra={"reasons": moved.parked})
+    metrics = Metrics(namespace=NAMESPACE, service="reconcile")
+    for name, value in (
+        ("copies_moved", moved.moved),
+        ("copies_left", moved.left),
+        ("parked", len(moved.parked)),
+    ):
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+    metrics.flush_metrics()
+    return {"outcome": "moved", **msgspec.to_builtins(moved)}
 
 
 def _gather(request: GatherRequest) -> Any:
@@ -77,7 +122,9 @@ def _gather(request: GatherRequest) -> Any:
 
 
 def _finish(request: FinishRequest) -> Any:
-    electorate = Electorate.of_secret(read_secret(_settings().delegates_secret))
+    settings = _settings()
+    elected = read_delegates(settings.delegates_secret, settings.registry_pin, "reconcile")
+    electorate = Electorate.of_secret(elected.secret)
     try:
         finished = finish(
             _pending(request.continent),
@@ -103,6 +150,30 @@ def _measure(gathered: Gathered, now_ms: int) -> None:
 
 def _pending(continent: str) -> AtlasPending:
     return AtlasPending(_atlas(), continent, _settings().reconcile_timeout_ms)
+
+
+def _copies(tier: str, continent: str | None) -> CopySource:
+    if tier == "immudb":
+        return _immudb_copies()
+    if continent is None:
+        raise ValueError("copies in DynamoDB are moved for one continent at a time")
+    client, store = _dynamodb()
+    return DynamodbCopies(client, _settings().transactions_table, store, continent)
+
+
+@functools.cache
+def _immudb_copies() -> CopySource:
+    # Imported when it is first needed: most runs of a well federation are cold without it.
+    from persist.immudb_tier import connect_immudb
+    from reconcile.immudb_copies import ImmudbCopies
+
+    return ImmudbCopies(connect_immudb())
+
+
+@functools.cache
+def _dynamodb() -> tuple[Any, DynamodbTier]:
+    timeout_ms = _settings().reconcile_timeout_ms
+    return dynamodb_client(timeout_ms, timeout_ms), connect_dynamodb()
 
 
 @functools.cache

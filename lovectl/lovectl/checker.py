@@ -14,6 +14,8 @@ from lovectl.verdict import Copy
 
 DATABASE: Final = "love_currency_db"
 STORE_TIMEOUT_MS: Final = 10_000
+#: Before the id of each transaction whose copy in immuDB counts for nothing any more.
+MARK: Final = b"reconciled:"
 #: immuDB gives at most 1,000 entries to one scan.
 SCAN_ENTRIES_MAX: Final = 1000
 #: Whole records in one scan: gRPC takes 4 MiB a message, a record has up to 20 KB.
@@ -59,7 +61,11 @@ def read_copies(stores: Stores) -> list[Copy]:
         for record in atlas_records(stores, continent)
     ]
     copies += [_copy(record, "dynamodb", "") for record in dynamodb_records(stores)]
-    copies += [_copy(record, "immudb", "") for record in immudb_records(stores)]
+    marked = immudb_marks(stores.immudb)
+    copies += [
+        _copy(record, "immudb", "", reconciled=record["transaction_id"] in marked)
+        for record in immudb_records(stores)
+    ]
     return copies
 
 
@@ -94,8 +100,19 @@ def immudb_records(stores: Stores, prefix: str = "transaction:") -> Iterator[dic
         yield record
 
 
+def immudb_marks(access: ImmudbAccess) -> set[str]:
+    """Ids of the transactions in immuDB whose home copies reconcile has proved."""
+    return {key.removeprefix(MARK).decode() for key, _ in immudb_entries(access, MARK)}
+
+
 def immudb_values(access: ImmudbAccess, prefix: bytes) -> Iterator[bytes]:
-    """Every value under `prefix`, over a session of its own."""
+    """Every value under `prefix`."""
+    for _, value in immudb_entries(access, prefix):
+        yield value
+
+
+def immudb_entries(access: ImmudbAccess, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Every key under `prefix` with its value, over a session of its own."""
     from immudb.grpc import schema_pb2
 
     with _immudb_session(access) as (stub, metadata):
@@ -103,7 +120,7 @@ def immudb_values(access: ImmudbAccess, prefix: bytes) -> Iterator[bytes]:
         while True:
             request = schema_pb2.ScanRequest(prefix=prefix, seekKey=seek, limit=SCAN_RECORDS_MAX)
             entries = stub.Scan(request, metadata=metadata).entries
-            yield from (entry.value for entry in entries)
+            yield from ((entry.key, entry.value) for entry in entries)
             if len(entries) < SCAN_RECORDS_MAX:
                 return
             seek = entries[-1].key
@@ -147,7 +164,9 @@ def _immudb_session(access: ImmudbAccess) -> Iterator[tuple[Any, Any]]:
             stub.CloseSession(empty_pb2.Empty(), metadata=metadata)
 
 
-def _copy(record: Mapping[str, Any], tier: Any, continent: str) -> Copy:
+def _copy(
+    record: Mapping[str, Any], tier: Any, continent: str, *, reconciled: bool = False
+) -> Copy:
     plain = {name: _plain(value) for name, value in record.items()}
     header = plain.get("header") or plain
     if isinstance(header, str | bytes):
@@ -159,6 +178,7 @@ def _copy(record: Mapping[str, Any], tier: Any, continent: str) -> Copy:
         nonce=int(header["nonce"]),
         tier=tier,
         continent=continent or str(plain.get("continent", "")),
+        reconciled=reconciled or "reconciled_at_ms" in plain,
     )
 
 

@@ -48,14 +48,22 @@ def test_every_role_that_uses_a_primary_may_use_its_replica() -> None:
     primary = _statements(_resources(TEMPLATE)["EuropeKey"])
     fields = [_role(atlas), _role(reconcile), rotation]
     assert primary["FieldKeys"]["Principal"]["AWS"] == fields
-    assert primary["Records"]["Principal"]["AWS"] == [_role(dynamodb), _role(immudb)]
+    assert primary["Records"]["Principal"]["AWS"] == [
+        _role(dynamodb),
+        _role(immudb),
+        _role(reconcile),
+    ]
     replica = _statements(_resources(REPLICAS)["EuropeReplica"])
     assert replica["FieldKeys"]["Principal"]["AWS"] == [
         _parameter(atlas),
         _parameter(reconcile),
         rotation,
     ]
-    assert replica["Records"]["Principal"]["AWS"] == [_parameter(dynamodb), _parameter(immudb)]
+    assert replica["Records"]["Principal"]["AWS"] == [
+        _parameter(dynamodb),
+        _parameter(immudb),
+        _parameter(reconcile),
+    ]
 
 
 def _role(function: str) -> dict[str, Any]:

@@ -33,10 +33,11 @@ TYPES = {
     "AWS::SQS::Queue": ("sqs", "queue"),
     "AWS::StepFunctions::StateMachine": ("states", "statemachine"),
 }
-SECRET, PARAMETER, LOG_STREAM = (
+SECRET, PARAMETER, LOG_STREAM, INDEX = (
     ("secretsmanager", "Secret"),
     ("ssm", "parameter"),
     ("logs", "log-stream"),
+    ("dynamodb", "index"),
 )
 #: Parameters of Parameter Store, of which the template makes none.
 PARAMETERS = {
@@ -110,7 +111,7 @@ def stack() -> Deployed:
 
 @cache
 def actions() -> dict[tuple[str, str], list[str]]:
-    return actions_of([*TYPES.values(), SECRET, PARAMETER, LOG_STREAM, *WITHOUT_RESOURCE])
+    return actions_of([*TYPES.values(), SECRET, PARAMETER, LOG_STREAM, INDEX, *WITHOUT_RESOURCE])
 
 
 def encryption_context(continent: str = "") -> Context:
@@ -196,6 +197,10 @@ def everything() -> Iterator[tuple[str, str, str, Any, Context]]:
                 yield action, name, resource.arn, resource.policy, context
             if action.startswith("lambda:Invoke"):
                 yield action, f"{name}:live", f"{resource.arn}:live", None, {}
+        for index in resource.properties.get("GlobalSecondaryIndexes", []):
+            for action in actions()[INDEX]:
+                path = f"index/{index['IndexName']}"
+                yield action, f"{name}/{path}", f"{resource.arn}/{path}", None, {}
         if resource.type == "AWS::Logs::LogGroup":
             for action in actions()[LOG_STREAM]:
                 yield action, name, f"{resource.arn}:log-stream:s", None, {}
@@ -290,28 +295,24 @@ def test_no_statement_allows_every_action_or_without_reason_every_resource() -> 
     assert seen > 20
 
 
-def test_keys_are_used_by_persist_alone_each_for_its_own_data() -> None:
+def test_keys_are_used_by_persist_and_reconcile_alone_each_for_its_own_data() -> None:
     continents = [one.value for one in CONTINENTS]
-    tiers = {
-        "PersistAtlasFunction": {""},
-        "PersistDynamodbFunction": None,
-        "PersistImmudbFunction": None,
-        "ReconcileFunction": {""},
-    }
+    fields = {("kms:Encrypt", ""), ("kms:Decrypt", "")}
     questions, expected = Questions(), []
     for continent in continents:
         key = stack().resources[f"{continent}Key"]
+        records = {("kms:GenerateDataKey", continent), ("kms:Decrypt", continent)}
+        uses = {
+            "PersistAtlasFunction": fields,
+            "PersistDynamodbFunction": records,
+            "PersistImmudbFunction": records,
+            "ReconcileFunction": fields | records,
+        }
         for role in ROLES:
             for action in ("kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey"):
                 for bound_to in ("", *continents):
                     questions.ask(role, action, key.arn, key.policy, encryption_context(bound_to))
-                    right = tiers.get(role, set()) or {continent}
-                    uses = (
-                        {"kms:Encrypt", "kms:Decrypt"}
-                        if role in ("PersistAtlasFunction", "ReconcileFunction")
-                        else {"kms:GenerateDataKey", "kms:Decrypt"}
-                    )
-                    expected.append(role in tiers and action in uses and bound_to in right)
+                    expected.append((action, bound_to) in uses.get(role, set()))
     assert questions.answers() == expected
     assert any(expected)
 

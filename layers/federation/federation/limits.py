@@ -114,7 +114,7 @@ REGISTRY_REFUSAL_INTERVAL_S: Final = 60.0
 PENDING_SCAN_MAX: Final = 1_000
 RECONCILE_BATCH_BYTES_MAX: Final = 100 * 1024
 #: A pending transaction is tried at least once in so many minutes, however old.
-RETRY_PERIOD_MIN_MAX: Final = 60
+RETRY_PERIOD_MIN_MAX: Final = 64
 #: A work entry without a record is of an attempt that has ended; those take seconds.
 SPURIOUS_AGE_MS: Final = 3_600_000
 #: A breaker opens after so many failures in a row.
@@ -131,6 +131,13 @@ BREAKER_TRY_S: Final = 5.0
 #: What the canary wrote is kept so long, where stores are deleted from.
 CANARY_KEPT_S: Final = 600
 
+#: Copies of a fallback tier that one round moves home; it ends before the function does.
+COPIES_A_ROUND_MAX: Final = 50
+COPIES_ROUND_S: Final = 20.0
+#: A marked copy in DynamoDB is kept so long: longer than any backup's window.
+RECONCILED_KEPT_S: Final = 35 * 24 * 3600
+#: Partitions of the index of copies, for each continent: one takes 1,000 writes a second.
+UNRECONCILED_BUCKETS: Final = 4
 #: What waits in the inbox is to be stored within this time: who would wait longer is answered 503.
 INBOX_DRAIN_S: Final = 60
 #: The inbox is asked how much waits at most so often.
