@@ -7,6 +7,7 @@ answer can't slow the load down. What was stored when is read from the stores th
 import asyncio
 import json
 import math
+import secrets
 import ssl
 import time
 from collections import Counter
@@ -23,7 +24,7 @@ from pymongo import MongoClient
 from federation.limits import INBOX_DRAIN_S
 from federation.regions import Continent
 from lovectl.access import Access
-from lovectl.accounts import make_account, sign
+from lovectl.accounts import make_account, sign, unsigned_transaction
 from lovectl.checker import DATABASE, dynamodb_records, immudb_records, read_copies
 from lovectl.deploy import DRAIN_PER_S
 from lovectl.measures import Spread, spread
@@ -215,14 +216,16 @@ class _Driver:
 
     def _requests(self, count: int, batch: int, one_sender: bool = False) -> list[Request]:
         issuer = self._access.issuer
-        postings = plan(issuer, count * batch, batch=batch)
         if one_sender:
+            # From one place: nobody travels between two requests.
             account = make_account(issuer, Continent.EUROPE)
-            unsigned = [one for posting in postings for one in posting.transactions]
-            for nonce, transaction in enumerate(unsigned):
-                transaction.update(sender=account.account_id, nonce=nonce)
+            unsigned = [
+                unsigned_transaction(account, secrets.token_hex(32), 1, nonce)
+                for nonce in range(count * batch)
+            ]
             chunks = [unsigned[n : n + batch] for n in range(0, len(unsigned), batch)]
             return [_request(account, chunk) for chunk in chunks]
+        postings = plan(issuer, count * batch, batch=batch)
         return [_request(posting.account, posting.transactions) for posting in postings]
 
     def _wait_until_stored(self, ids: Sequence[str], limit_s: float) -> float | None:
