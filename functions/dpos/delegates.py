@@ -8,13 +8,19 @@ import msgspec
 
 
 class Delegate(msgspec.Struct, frozen=True):
-    """One delegate; `stake` is what its vote is worth."""
+    """One delegate; `stake` is what its vote is worth, `level` is `city`, `continent` or `global`."""
 
     delegate_id: str
+    level: str
     address: str
     algorithm: str
     public_key: bytes
     stake: int
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it keeps whole batches; it is asked for its vote only when it is needed."""
+        return self.level != "city"
 
 
 class Delegates(msgspec.Struct, frozen=True):
@@ -34,6 +40,7 @@ class Delegates(msgspec.Struct, frozen=True):
             delegates=tuple(
                 Delegate(
                     one["delegate_id"],
+                    one["level"],
                     one["address"],
                     one["algorithm"],
                     b64decode(one["public_key"]),

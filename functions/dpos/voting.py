@@ -13,58 +13,82 @@ from dpos.misconduct import record_double_votes
 from federation.batch import Batch, Item, rejected
 
 
-class SignedHeader(NamedTuple):
+class Ballot(NamedTuple):
     """What a delegate is asked to vote on."""
 
     transaction_id: bytes
+    sender: bytes
+    nonce: int
     header: bytes
     algorithm: str
     public_key: bytes
     signature: bytes
 
 
-class Answer(NamedTuple):
-    """A delegate's answer on one transaction; a signature, or a reason why not."""
+class StoredItem(NamedTuple):
+    """One transaction as full nodes keep it; the members are as `federation_dag.Electorate` takes them."""
 
-    delegate_id: str
-    transaction_id: bytes
-    signature: bytes
-    reason: str
+    header: tuple[bytes, str, bytes, bytes]
+    sealed: tuple[str, bytes]
+    #: Home continent by the certificate, Unix time in ms, request id.
+    origin: tuple[str, int, str]
+    votes: list[tuple[str, bytes]]
+
+
+class BallotOutcome(Protocol):
+    """What the votes for one ballot come to; `signatures` are those of the tally's voters."""
+
+    @property
+    def tally(self) -> federation_dag.Tally: ...
+    @property
+    def signatures(self) -> list[tuple[str, bytes]]: ...
+    @property
+    def locked_stake(self) -> int: ...
 
 
 class Electorate(Protocol):
     """Whoever asks the delegates."""
 
-    def ask(self, headers: Sequence[SignedHeader], enough: "Enough") -> list[Answer]:
-        """All answers that came before the deadline, or before `enough` said stop."""
+    def collect(self, ballots: Sequence[Ballot]) -> Sequence[BallotOutcome]:
+        """The outcome of each ballot by the answers that came in time."""
+        ...
+
+    def keep(
+        self, batch_id: str, wrapped_keys: dict[str, bytes], items: Sequence[StoredItem]
+    ) -> list[str]:
+        """Give the batch to the full nodes; who of them has it already."""
         ...
 
 
-class Enough(Protocol):
-    """Decides whether the answers so far suffice."""
-
-    def __call__(self, answers: Sequence[Answer]) -> bool: ...
-
-
 def collect_votes(batch: Batch, delegates: Delegates, electorate: Electorate) -> Batch:
-    """Verify every sender's signature, layer the batch, collect and tally the votes.
+    """Verify every sender's signature, layer the batch, collect the votes, let full nodes keep it.
 
     With too few votes an item stays accepted, and not final: its votes are collected later. It is
     rejected as `nonce_conflict` when delegates that are worth more than a third of the stake have
     promised its nonce to another transaction, because then it can't ever be final.
     """
-    items, headers = _verified(batch.items)
-    answers = electorate.ask(headers, _quorum_of(headers, delegates)) if headers else []
-    tallies = _tallied(items, answers, delegates)
-    record_double_votes(tallies.values(), batch.batch_id)
-    locked = _locked_stake(answers, delegates)
-    voted = [_voted(item, tallies, answers) for item in items]
-    return msgspec.structs.replace(
-        batch, items=[_unless_locked(item, locked, delegates.total_stake) for item in voted]
-    )
+    items, ballots = _verified(batch.items)
+    if not ballots:
+        return msgspec.structs.replace(batch, items=items)
+    outcomes = electorate.collect(ballots)
+    record_double_votes((one.tally for one in outcomes), batch.batch_id)
+    by_id = {
+        ballot.transaction_id.hex(): (ballot, outcome)
+        for ballot, outcome in zip(ballots, outcomes, strict=True)
+    }
+    voted = [_voted(item, by_id, delegates.total_stake) for item in items]
+    kept = [
+        _stored(item, *by_id[item.envelope.header.transaction_id])
+        for item in voted
+        if item.outcome == "accepted"
+    ]
+    if kept:
+        keys = {name: b64decode(key) for name, key in batch.wrapped_keys.items()}
+        electorate.keep(batch.batch_id, keys, kept)
+    return msgspec.structs.replace(batch, items=voted)
 
 
-def _verified(items: Sequence[Item]) -> tuple[list[Item], list[SignedHeader]]:
+def _verified(items: Sequence[Item]) -> tuple[list[Item], list[Ballot]]:
     signed = [
         (
             item.envelope.algorithm,
@@ -77,7 +101,7 @@ def _verified(items: Sequence[Item]) -> tuple[list[Item], list[SignedHeader]]:
     batch = federation_dag.verify_headers(signed)
     layer_of = {n: layer for layer, members in enumerate(batch.deps) for n in members}
     checked: list[Item] = []
-    headers: list[SignedHeader] = []
+    ballots: list[Ballot] = []
     for n, (item, header, reason) in enumerate(zip(items, batch, batch.reasons, strict=True)):
         layered = msgspec.structs.replace(item, layer=layer_of[n])
         if header is None:
@@ -88,86 +112,47 @@ def _verified(items: Sequence[Item]) -> tuple[list[Item], list[SignedHeader]]:
             flags = flag_rust.merge(item.flags, flag_rust.VERIFIED)
             checked.append(msgspec.structs.replace(layered, flags=flags))
             algorithm, public_key, _, signature = signed[n]
-            headers.append(
-                SignedHeader(
-                    header.transaction_id, header.signing_bytes, algorithm, public_key, signature
-                )
-            )
-    return checked, headers
-
-
-def _quorum_of(headers: Sequence[SignedHeader], delegates: Delegates) -> Enough:
-    stakes = {one.delegate_id: one.stake for one in delegates.delegates}
-    total = delegates.total_stake
-
-    def enough(answers: Sequence[Answer]) -> bool:
-        """Every transaction has signatures worth two thirds; they are verified afterwards."""
-        signed: dict[bytes, int] = {one.transaction_id: 0 for one in headers}
-        for answer in answers:
-            if answer.signature and answer.transaction_id in signed:
-                signed[answer.transaction_id] += stakes.get(answer.delegate_id, 0)
-        return all(3 * stake >= 2 * total for stake in signed.values())
-
-    return enough
-
-
-def _tallied(
-    items: Sequence[Item], answers: Sequence[Answer], delegates: Delegates
-) -> dict[str, federation_dag.Tally]:
-    about = {item.envelope.header.transaction_id: item.envelope.header for item in items}
-    votes = []
-    for answer in answers:
-        header = about.get(answer.transaction_id.hex())
-        if answer.signature and header is not None:
-            votes.append(
-                (
-                    answer.delegate_id,
-                    answer.transaction_id,
-                    bytes.fromhex(header.sender),
+            ballots.append(
+                Ballot(
+                    header.transaction_id,
+                    header.sender,
                     header.nonce,
-                    answer.signature,
+                    header.signing_bytes,
+                    algorithm,
+                    public_key,
+                    signature,
                 )
             )
-    keys = [
-        (one.delegate_id, one.algorithm, one.public_key, one.stake) for one in delegates.delegates
-    ]
-    tallies = federation_dag.dpos_parallel_collect(votes, keys, delegates.epoch)
-    return {tally.transaction_id.hex(): tally for tally in tallies}
+    return checked, ballots
 
 
-def _voted(
-    item: Item, tallies: Mapping[str, federation_dag.Tally], answers: Sequence[Answer]
-) -> Item:
-    transaction_id = item.envelope.header.transaction_id
-    tally = tallies.get(transaction_id)
-    if item.outcome == "rejected" or tally is None or not tally.voters:
+def _voted(item: Item, by_id: Mapping[str, tuple[Ballot, BallotOutcome]], total_stake: int) -> Item:
+    found = by_id.get(item.envelope.header.transaction_id)
+    if item.outcome == "rejected" or found is None:
         return item
-    signatures = {
-        answer.delegate_id: b64encode(answer.signature).decode()
-        for answer in answers
-        if answer.signature and answer.transaction_id.hex() == transaction_id
-    }
-    flags = flag_rust.merge(item.flags, flag_rust.VOTED)
-    return msgspec.structs.replace(
-        item,
-        votes=[(voter, signatures[voter]) for voter in tally.voters],
-        stake=tally.stake,
-        final=tally.final,
-        flags=flag_rust.merge(flags, flag_rust.FINAL) if tally.final else flags,
-    )
-
-
-def _locked_stake(answers: Sequence[Answer], delegates: Delegates) -> dict[str, int]:
-    stakes = {one.delegate_id: one.stake for one in delegates.delegates}
-    locked: dict[str, int] = {}
-    for answer in answers:
-        if answer.reason == "nonce_locked":
-            name = answer.transaction_id.hex()
-            locked[name] = locked.get(name, 0) + stakes.get(answer.delegate_id, 0)
-    return locked
-
-
-def _unless_locked(item: Item, locked: Mapping[str, int], total_stake: int) -> Item:
-    if 3 * locked.get(item.envelope.header.transaction_id, 0) > total_stake:
+    _, outcome = found
+    tally = outcome.tally
+    if tally.voters:
+        flags = flag_rust.merge(item.flags, flag_rust.VOTED)
+        item = msgspec.structs.replace(
+            item,
+            votes=[
+                (voter, b64encode(signature).decode()) for voter, signature in outcome.signatures
+            ],
+            stake=tally.stake,
+            final=tally.final,
+            flags=flag_rust.merge(flags, flag_rust.FINAL) if tally.final else flags,
+        )
+    if 3 * outcome.locked_stake > total_stake and not tally.final:
         return rejected(item, "nonce_conflict")
     return item
+
+
+def _stored(item: Item, ballot: Ballot, outcome: BallotOutcome) -> StoredItem:
+    envelope = item.envelope
+    return StoredItem(
+        (ballot.header, ballot.algorithm, ballot.public_key, ballot.signature),
+        (envelope.sealed.key_id, b64decode(envelope.sealed.ciphertext)),
+        (envelope.home_continent or "", envelope.accepted_at_ms, envelope.request_id),
+        list(outcome.signatures),
+    )

@@ -123,10 +123,10 @@ def read_transaction(transaction_id: str) -> Response[str]:
 
 @app.get("/api/health")
 def health() -> Response[str]:
-    """The state of each tier."""
+    """The state of each tier, and of each store and breaker of it."""
     tiers = _reader().health()
-    up = sum(tier["state"] == "up" for tier in tiers)
-    state = "up" if up == len(tiers) else "degraded" if up else "down"
+    states = {tier["state"] for tier in tiers}
+    state = states.pop() if len(states) == 1 else "degraded"
     return _json(HTTPStatus.OK, {"status": state, "tiers": tiers})
 
 

@@ -134,9 +134,14 @@ def openapi_json() -> str:
             },
             "/api/health": {
                 "get": {
-                    "summary": "The state of each tier",
+                    "summary": "The state of each tier, of its stores and of their breakers",
                     "security": [],
-                    "responses": {"200": {"description": "The tiers, in order."}},
+                    "responses": {
+                        "200": {
+                            "description": "The tiers, in order, each with its parts (a continent's "
+                            "cluster, a table, a key): state, reason, and its breaker since when."
+                        }
+                    },
                 }
             },
         },

@@ -5,7 +5,8 @@ immuDB's gRPC interface. So it can't share their mistakes.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ STORE_TIMEOUT_MS: Final = 10_000
 MARK: Final = b"reconciled:"
 #: immuDB gives at most 1,000 entries to one scan.
 SCAN_ENTRIES_MAX: Final = 1000
+#: Whole records in one scan: gRPC takes 4 MiB a message, a record has up to 20 KB.
+SCAN_RECORDS_MAX: Final = 150
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,35 @@ def immudb_values(access: ImmudbAccess, prefix: bytes) -> Iterator[bytes]:
 
 def immudb_entries(access: ImmudbAccess, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Every key under `prefix` with its value, over a session of its own."""
+    from immudb.grpc import schema_pb2
+
+    with _immudb_session(access) as (stub, metadata):
+        seek = b""
+        while True:
+            request = schema_pb2.ScanRequest(prefix=prefix, seekKey=seek, limit=SCAN_RECORDS_MAX)
+            entries = stub.Scan(request, metadata=metadata).entries
+            yield from ((entry.key, entry.value) for entry in entries)
+            if len(entries) < SCAN_RECORDS_MAX:
+                return
+            seek = entries[-1].key
+
+
+def immudb_found(access: ImmudbAccess, keys: Iterable[bytes]) -> Iterator[bytes | Exception | None]:
+    """The value of each key, None where there is none, and the failure where it can't be read."""
+    import grpc
+    from immudb.grpc import schema_pb2
+
+    with _immudb_session(access) as (stub, metadata):
+        for key in keys:
+            try:
+                yield stub.Get(schema_pb2.KeyRequest(key=key), metadata=metadata).value
+            except grpc.RpcError as error:
+                yield None if "key not found" in str(error) else error
+
+
+@contextmanager
+def _immudb_session(access: ImmudbAccess) -> Iterator[tuple[Any, Any]]:
+    """The service's stub, and the metadata of a session."""
     from google.protobuf import empty_pb2
     from immudb.grpc import schema_pb2, schema_pb2_grpc
 
@@ -126,16 +158,7 @@ def immudb_entries(access: ImmudbAccess, prefix: bytes) -> Iterator[tuple[bytes,
         )
         metadata = (("sessionid", session.sessionID),)
         try:
-            seek = b""
-            while True:
-                request = schema_pb2.ScanRequest(
-                    prefix=prefix, seekKey=seek, limit=SCAN_ENTRIES_MAX
-                )
-                entries = stub.Scan(request, metadata=metadata).entries
-                yield from ((entry.key, entry.value) for entry in entries)
-                if len(entries) < SCAN_ENTRIES_MAX:
-                    return
-                seek = entries[-1].key
+            yield stub, metadata
         finally:
             # The server keeps only so many, each for minutes.
             stub.CloseSession(empty_pb2.Empty(), metadata=metadata)

@@ -40,7 +40,11 @@ LAYERS: Final = ("rust_core", "federation", "dependencies")
 
 
 def deploy(
-    server: MiniStackServer, directory: Path, logs: Path, source: Path = REPOSITORY
+    server: MiniStackServer,
+    directory: Path,
+    logs: Path,
+    registry_pin: str,
+    source: Path = REPOSITORY,
 ) -> dict[str, str]:
     """Deploy, and give the template's outputs.
 
@@ -51,6 +55,8 @@ def deploy(
         For the prepared tree.
     logs : Path
         Where the log of `sam` goes.
+    registry_pin : str
+        Digest of the first delegate registry.
     source : Path
         Holds `template.yaml`, `functions/` and `statemachine/`.
 
@@ -83,6 +89,7 @@ def deploy(
                 LOCAL_REGION,
                 "--parameter-overrides",
                 *PARAMETERS,
+                f"RegistryPin={registry_pin}",
                 "--no-confirm-changeset",
                 "--no-progressbar",
             ],

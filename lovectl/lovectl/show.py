@@ -96,6 +96,45 @@ def verdict_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def double_spend_table(report: Mapping[str, Any]) -> Table:
+    """What became of conflicting pairs, and whom the evidence accuses."""
+    table = Table(title=f"{report['scenario']}, seed {report['seed']}: {report['verdict']}")
+    table.add_column("what")
+    table.add_column("count", justify="right")
+    for name in ("pairs", "both_final", "one_final", "none_final", "crashes", "partitions"):
+        table.add_row(name.replace("_", " "), str(report[name]))
+    for one in report["evidence"]:
+        kind = "Byzantine" if one["byzantine"] else "honest"
+        table.add_row(f"double votes of {one['delegate_id']}, {kind}", str(one["double_votes"]))
+    for name in report["byzantine_missed"]:
+        table.add_row(f"{name}, Byzantine, is not accused", "—")
+    return table
+
+
+def routes_table(report: Mapping[str, Any]) -> Table:
+    """A line for each phase: by which routes its transactions were kept, and when they were final."""
+    title = f"{report['scenario']}, seed {report['seed']}: {report['verdict']}"
+    caption = f"lost {report['lost']}, duplicated {report['duplicated']}"
+    table = Table(title=title, caption=f"{caption}, not final {report['not_final']}")
+    for name in ("phase", "designed", "routes"):
+        table.add_column(name)
+    for name in ("accepted", "stored", "final then", "after recovery", "p50 ms", "p99 ms"):
+        table.add_column(name, justify="right")
+    for one in report["phases"]:
+        times = one["latency_ms"]
+        table.add_row(
+            one["name"],
+            one["designed_route"],
+            ", ".join(f"{route} {count}" for route, count in one["routes"].items() if count),
+            *(
+                str(one[name])
+                for name in ("accepted", "stored", "final_then", "final_after_recovery")
+            ),
+            *("—" if times is None else f"{times[name]:.0f}" for name in ("p50_ms", "p99_ms")),
+        )
+    return table
+
+
 def rotation_table(report: Mapping[str, Any]) -> Table:
     """What a rotation of keys did, and what became of the traffic meanwhile."""
     table = Table(title=f"keys rotated ({report['mode']}): {report['verdict']}")

@@ -19,7 +19,7 @@ import msgspec
 
 from federation.regions import CLUSTERS
 from lovectl import binaries
-from lovectl.delegates import NODES, NODES_DIRECTORY, Delegate, make_delegates
+from lovectl.delegates import NODES, NODES_DIRECTORY, Delegate, genesis, make_delegates
 from lovectl.deploy import STACK_NAME, deploy
 from lovectl.errors import AlreadyRunning, NotRunning
 from lovectl.issuer import publish_keys
@@ -127,7 +127,8 @@ class Stack:
 
     def down(self) -> None:
         """Stop everything; logs stay, data and keys go."""
-        take_down(self.state)
+        # As it was last saved: `lovectl registry apply` starts nodes anew.
+        take_down(load_state(self.state.name) or self.state)
 
 
 @contextmanager
@@ -295,6 +296,10 @@ class _Starting:
         delegates = make_delegates(
             self.directory / NODES_DIRECTORY, [self.ports[each] for each in NODES], pki
         )
+        registry = genesis(
+            delegates, lambda each: f"{LOOPBACK}:{self.state.proxies[each].listen_port}"
+        )
+        self.state = msgspec.structs.replace(self.state, registry_pin=registry.digest)
         issuer = self._issuer(pki, trust)
         for server in (issuer, *self._stores(pki), *self._nodes(delegates)):
             self._launch(server)
@@ -307,10 +312,10 @@ class _Starting:
         )
         ministack.wait_ready()
         create_secrets(
-            ministack.client("secretsmanager"), stack_secrets(self.state, trust, pki, delegates)
+            ministack.client("secretsmanager"), stack_secrets(self.state, trust, pki, registry)
         )
         self.say("servers are starting; deploying template.yaml")
-        outputs = deploy(ministack, self.directory, self.logs, self.source)
+        outputs = deploy(ministack, self.directory, self.logs, registry.digest, self.source)
         for server in self.servers:
             server.wait_ready()
         api_url = f"{self.state.endpoint_url}/_aws/execute-api/{outputs['ApiId']}/{STAGE}"
@@ -336,11 +341,16 @@ class _Starting:
         # All servers share a few cores here: the stores' time-outs on AWS would trip for nothing,
         # and a write that is given up though it arrives has a second copy in the next tier.
         environment["PERSIST_TIMEOUT_MS"] = "1500"
+        environment["PERSIST_SLOW_MS"] = "1200"
+        environment["COLD_TIMEOUT_MS"] = "3000"
+        environment["KMS_TIMEOUT_MS"] = "1500"
         environment["POSITIONS_TIMEOUT_MS"] = "500"
         environment["VOTE_DEADLINE_MS"] = "500"
         environment["EXECUTIONS_AT_ONCE"] = "1"
         # Who breaks a store here doesn't want to wait for minutes once it is back.
+        environment["BREAKER_PATIENCE_S"] = "3"
         environment["AUDIT_BACKOFF_MAX_S"] = "2"
+        environment["BACKOFF_MAX_S"] = "5"
         environment["RATE_TIMEOUT_MS"] = "1500"
         # So that a test needn't wait five minutes for a key that was taken away.
         environment["JWKS_TTL_S"] = "20"

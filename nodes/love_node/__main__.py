@@ -1,4 +1,4 @@
-"""Runs one delegate: `python -m love_node --config FILE`."""
+"""Runs one delegate: `love-node --level city|continent|global --config FILE`."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ from love_node.server import NodeServer
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT; non-zero with one message if it can't start."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = argparse.ArgumentParser("love-node", description=__doc__)
     options.add_argument("--config", type=Path, required=True)
     options.add_argument("--level", choices=["city", "continent", "global"])
     chosen = options.parse_args()

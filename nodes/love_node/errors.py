@@ -10,7 +10,11 @@ class BadConfig(NodeError):
 
 
 class DatabaseFault(NodeError):
-    """The vote locks can't be kept: damaged database, or a disk that can't be written."""
+    """What has to be durable can't be: damaged database, or a disk that can't be written."""
+
+
+class DatabaseDamaged(DatabaseFault):
+    """A file holds something else than what was written into it."""
 
 
 class WrongClock(NodeError):

@@ -1,100 +1,112 @@
 """Vote locks: which transaction this delegate has promised its vote to, for each (sender, nonce).
 
-The promise is on the disk before any signature is made: SQLite with WAL and `synchronous=FULL`.
-Batches that wait while another one is written go to the disk together, by one fsync (group commit).
+The promise is on the disk before any signature is made. Each row has a checksum, and a seal counts
+and sums all of them: a lock that was changed or lost is found at start, or when it would be used.
 """
 
+import hashlib
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from love_node.errors import DatabaseFault
-
-BUSY_TIMEOUT_S: Final = 5.0
+from love_node.errors import DatabaseDamaged
+from love_node.group_commit import GroupCommit, fault_of
+from love_node.wal import check_log
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS vote_lock (
     sender BLOB NOT NULL,
     nonce INTEGER NOT NULL,
     transaction_id BLOB NOT NULL,
+    checksum BLOB NOT NULL,
     PRIMARY KEY (sender, nonce)
 ) WITHOUT ROWID, STRICT
 """
-_CLOCK_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS clock (
+_SEAL_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS seal (
     one INTEGER PRIMARY KEY CHECK (one = 1),
-    written_at_ms INTEGER NOT NULL
+    written_at_ms INTEGER NOT NULL,
+    locks INTEGER NOT NULL,
+    total BLOB NOT NULL,
+    checksum BLOB NOT NULL
 ) STRICT
 """
-_CLOCK: Final = """
-INSERT INTO clock VALUES (1, ?)
-ON CONFLICT (one) DO UPDATE SET written_at_ms = max(written_at_ms, excluded.written_at_ms)
+#: The lock itself, or else the one before its place; and the one behind. A key that was changed on
+#: the disk still stands where it stood, so that whoever looks for the true one ends beside it.
+_AROUND: Final = """
+SELECT * FROM (SELECT * FROM vote_lock WHERE (sender, nonce) <= (:sender, :nonce)
+               ORDER BY sender DESC, nonce DESC LIMIT 1)
+UNION ALL
+SELECT * FROM (SELECT * FROM vote_lock WHERE (sender, nonce) > (:sender, :nonce)
+               ORDER BY sender, nonce LIMIT 1)
 """
+_TOTAL_BYTES: Final = 32
+_TOTAL_MODULUS: Final = 2 ** (8 * _TOTAL_BYTES)
 
 #: (sender, nonce, transaction_id)
 Wanted = Sequence[tuple[bytes, int, bytes]]
+_Row = tuple[bytes, int, bytes, bytes]
 
 
-class _Waiting:
-    """A batch on its way to the disk: what it wants, and then what holds, or why nothing does."""
+class _Seal(NamedTuple):
+    """What all locks come to: when they were last written, how many, the sum of their checksums."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        self.wanted = wanted
-        self.held: list[bytes] | None = None
-        self.fault: DatabaseFault | None = None
+    written_at_ms: int = 0
+    locks: int = 0
+    total: int = 0
+
+    def row(self) -> tuple[int, int, bytes, bytes]:
+        """As it is kept."""
+        total = self.total.to_bytes(_TOTAL_BYTES, "big")
+        return self.written_at_ms, self.locks, total, _digest(self.written_at_ms, self.locks, total)
 
 
-class VoteLocks:
+class VoteLocks(GroupCommit[Wanted, list[bytes]]):
     """The locks of one delegate; safe for threads, and for a crash at any point.
+
+    Once damage was found nothing is promised any more: locks can't be rebuilt from others, since
+    nobody else knows what this delegate has signed.
 
     Parameters
     ----------
     path : Path
     on_commit : callable, optional
         Told how long each write to the disk took, in seconds.
+    now_ms : callable, optional
+        The clock, in Unix ms.
 
     Raises
     ------
     DatabaseFault
-        The file is damaged, or can't be written.
+        The file can't be written; `DatabaseDamaged` if a lock was changed or lost.
     """
 
-    def __init__(self, path: Path, on_commit: Callable[[float], None] = lambda _: None) -> None:
-        self._path = path
-        self._on_commit = on_commit
-        self._mutex = threading.Lock()
-        self._queue: list[_Waiting] = []
-        self._queue_mutex = threading.Lock()
+    def __init__(
+        self,
+        path: Path,
+        on_commit: Callable[[float], None] = lambda _: None,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        check_log(path)
+        super().__init__(path, (_SCHEMA, _SEAL_SCHEMA), on_commit)
+        self._now_ms = now_ms
+        self._damage: DatabaseDamaged | None = None
         try:
-            self._db = sqlite3.connect(
-                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute(_SCHEMA)
-            self._db.execute(_CLOCK_SCHEMA)
-            [check] = self._db.execute("PRAGMA quick_check").fetchone()
-            [count] = self._db.execute("SELECT count(*) FROM vote_lock").fetchone()
-            written = self._db.execute("SELECT written_at_ms FROM clock").fetchone()
+            self._seal = self._next_seal = self._checked_seal()
         except sqlite3.Error as error:
-            raise DatabaseFault(f"database {path}: {error}") from error
-        if check != "ok":
-            raise DatabaseFault(f"database {path}: {check}")
-        self._count = int(count)
-        self._written_at_ms = 0 if written is None else int(written[0])
+            raise fault_of(path, error) from error
 
     @property
     def count(self) -> int:
         """How many nonces are promised."""
-        return self._count
+        return self._seal.locks
 
     @property
     def written_at_ms(self) -> int:
         """When these locks were last written by this machine's clock, in Unix ms; 0 if never."""
-        return self._written_at_ms
+        return self._seal.written_at_ms
 
     def lock(self, wanted: Wanted) -> list[bytes]:
         """Promise each (sender, nonce) to its transaction, unless it is promised already.
@@ -111,20 +123,13 @@ class VoteLocks:
         Raises
         ------
         DatabaseFault
-            Nothing of this batch is promised.
+            Nothing of this batch is promised; after `DatabaseDamaged`, nothing ever will be.
         """
-        mine = _Waiting(wanted)
-        with self._queue_mutex:
-            self._queue.append(mine)
-        with self._mutex:
-            # Whoever had the mutex before may have written this batch along with its own.
-            if mine.held is None and mine.fault is None:
-                with self._queue_mutex:
-                    group, self._queue = self._queue, []
-                self._commit(group)
-        if mine.held is None:
-            raise mine.fault or DatabaseFault(f"database {self._path}: the batch was not written")
-        return mine.held
+        try:
+            return self.submit(wanted)
+        except DatabaseDamaged as damage:
+            self._damage = damage
+            raise
 
     def probe(self) -> None:
         """Write to the disk, to see that it can be done.
@@ -135,51 +140,70 @@ class VoteLocks:
         """
         self.lock([])
 
-    def close(self) -> None:
-        """Write everything back, and let go of the file."""
-        with self._mutex:
-            self._db.close()
+    def _write(self, works: Sequence[Wanted]) -> list[list[bytes]]:
+        if self._damage is not None:
+            raise self._damage
+        self._next_seal = self._seal
+        answers = [[self._holder(*one) for one in wanted] for wanted in works]
+        written_at_ms = max(self._seal.written_at_ms, self._now_ms())
+        self._next_seal = self._next_seal._replace(written_at_ms=written_at_ms)
+        self._db.execute(
+            "INSERT OR REPLACE INTO seal VALUES (1, ?, ?, ?, ?)", self._next_seal.row()
+        )
+        return answers
 
-    def _commit(self, group: Sequence[_Waiting]) -> None:
-        now_ms = time.time_ns() // 1_000_000
-        began_s = time.perf_counter()
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            before = self._db.total_changes
-            answers = [self._promised(one.wanted) for one in group]
-            added = self._db.total_changes - before
-            self._db.execute(_CLOCK, (now_ms,))
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._roll_back()
-            for one in group:
-                one.fault = DatabaseFault(f"database {self._path}: {error}")
-            return
-        except BaseException as error:
-            self._roll_back()
-            for one in group:
-                one.fault = DatabaseFault(f"database {self._path}: {error!r}")
-            raise
-        self._count += added
-        self._written_at_ms = max(self._written_at_ms, now_ms)
-        self._on_commit(time.perf_counter() - began_s)
-        for one, held in zip(group, answers, strict=True):
-            one.held = held
+    def _committed(self) -> None:
+        self._seal = self._next_seal
 
-    def _promised(self, wanted: Wanted) -> list[bytes]:
-        self._db.executemany("INSERT OR IGNORE INTO vote_lock VALUES (?, ?, ?)", wanted)
-        return [self._holder(sender, nonce) for sender, nonce, _ in wanted]
+    def _holder(self, sender: bytes, nonce: int, transaction_id: bytes) -> bytes:
+        near = self._db.execute(_AROUND, {"sender": sender, "nonce": nonce}).fetchall()
+        self._check(near)
+        for row in near:
+            if row[:2] == (sender, nonce):
+                return bytes(row[2])
+        checksum = _digest(sender, nonce, transaction_id)
+        self._db.execute(
+            "INSERT INTO vote_lock VALUES (?, ?, ?, ?)", (sender, nonce, transaction_id, checksum)
+        )
+        self._next_seal = _with(self._next_seal, checksum)
+        return transaction_id
 
-    def _roll_back(self) -> None:
-        # A COMMIT that failed may have left its transaction open, which would spoil the next one.
-        try:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-        except sqlite3.Error:
-            # The next BEGIN says so again; until then nothing is promised.
-            return
+    def _checked_seal(self) -> _Seal:
+        found = _Seal()
+        for row in self._db.execute("SELECT * FROM vote_lock"):
+            self._check([row])
+            found = _with(found, row[3])
+        kept = self._db.execute(
+            "SELECT written_at_ms, locks, total, checksum FROM seal WHERE one = 1"
+        ).fetchone()
+        if kept is not None:
+            found = found._replace(written_at_ms=kept[0])
+        if (found.locks and kept is None) or (kept is not None and kept != found.row()):
+            raise DatabaseDamaged(f"database {self._path}: a vote lock was changed or is lost")
+        return found
 
-    def _holder(self, sender: bytes, nonce: int) -> bytes:
-        query = "SELECT transaction_id FROM vote_lock WHERE sender = ? AND nonce = ?"
-        found: tuple[bytes] = self._db.execute(query, (sender, nonce)).fetchone()
-        return found[0]
+    def _check(self, rows: Iterable[_Row]) -> None:
+        for sender, nonce, transaction_id, checksum in rows:
+            if _digest(sender, nonce, transaction_id) != checksum:
+                raise DatabaseDamaged(
+                    f"database {self._path}: the vote lock of sender {sender.hex()} nonce {nonce}"
+                    " is not as it was written"
+                )
+
+
+def _with(seal: _Seal, checksum: bytes) -> _Seal:
+    total = (seal.total + int.from_bytes(checksum, "big")) % _TOTAL_MODULUS
+    return seal._replace(locks=seal.locks + 1, total=total)
+
+
+def _digest(*parts: object) -> bytes:
+    whole = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, int):
+            whole.update(part.to_bytes(8, "big", signed=True))
+        elif isinstance(part, bytes):
+            whole.update(part)
+        else:
+            # A damaged row may hold anything; this one's checksum must not hold.
+            whole.update(b"neither bytes nor an integer")
+    return whole.digest()

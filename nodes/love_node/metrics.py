@@ -47,6 +47,62 @@ class NodeMetrics:
             registry=self.registry,
         )
         self.locks = Gauge("love_node_locks", "Nonces promised", registry=self.registry)
+        self.call_s = Histogram(
+            "love_node_call_seconds",
+            "Time of each other request",
+            ["method"],
+            buckets=BUCKETS_S,
+            registry=self.registry,
+        )
+
+
+class StoreMetrics:
+    """The figures of what a full node keeps."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.kept = Gauge("love_node_kept", "Transactions kept", registry=registry)
+        self.stored = Counter(
+            "love_node_stored", "Items of Store by result", ["result"], registry=registry
+        )
+        self.dropped_votes = Counter(
+            "love_node_dropped_votes", "Votes that did not verify", registry=registry
+        )
+        self.commit_s = Histogram(
+            "love_node_store_commit_seconds",
+            "Time of a write of transactions, its fsync included",
+            buckets=BUCKETS_S,
+            registry=registry,
+        )
+        self.pulled = Counter(
+            "love_node_pulled", "Transactions that came from peers", registry=registry
+        )
+        self.ranges_compared = Counter(
+            "love_node_ranges_compared", "Ranges of ids held against a peer's", registry=registry
+        )
+        self.lag_s = Gauge(
+            "love_node_anti_entropy_lag_seconds",
+            "Since all of a peer's transactions were here, or since this node's start",
+            ["peer"],
+            registry=registry,
+        )
+        self.peer_faults = Counter(
+            "love_node_peer_faults",
+            "Peers that could not be asked, or whose answer did not hold",
+            ["reason"],
+            registry=registry,
+        )
+        self.damaged = Counter(
+            "love_node_damaged", "Rows and files found damaged", ["what"], registry=registry
+        )
+        self.awaiting_repair = Gauge(
+            "love_node_awaiting_repair", "Damaged rows not mended yet", registry=registry
+        )
+        self.repaired = Counter(
+            "love_node_repaired", "Transactions mended or salvaged", registry=registry
+        )
+        self.scrubs = Counter(
+            "love_node_scrubs", "Times that everything kept was read and checked", registry=registry
+        )
 
 
 def serve_http(address: str, metrics: NodeMetrics, serving: Callable[[], bool]) -> Any:

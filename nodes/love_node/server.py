@@ -13,13 +13,13 @@ from love_node.clock import check_clock
 from love_node.config import NodeConfig, load_key
 from love_node.delegate import MESSAGE_BYTES_MAX, Delegate
 from love_node.errors import BadConfig, DatabaseFault
+from love_node.full_server import FullServer
 from love_node.locks import VoteLocks
 from love_node.metrics import NodeMetrics, serve_http
 from love_node.service import SERVICE, DelegateService
 
-THREADS: Final = 4
-#: How long calls in flight may still take once the delegate is told to end.
-DRAIN_S: Final = 3.0
+#: Of the calls; a full node's Store and Fetch must not hold up its votes.
+THREADS: Final = 8
 #: A database that failed is tried again this often, until it can be written.
 PROBE_INTERVAL_S: Final = 1.0
 
@@ -38,6 +38,7 @@ class NodeServer:
     """
 
     def __init__(self, config: NodeConfig) -> None:
+        self._config = config
         key = load_key(config)
         certificate_pem = config.server_cert_pem_file.read_bytes()
         self._metrics = NodeMetrics(config.delegate_id, config.level, config.kind)
@@ -55,6 +56,7 @@ class NodeServer:
         self._health = health.HealthServicer(
             experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(1)
         )
+        self._full = FullServer(config, key, self._metrics) if config.kind == "full" else None
         self._server = self._listen(
             config, Delegate(config.delegate_id, config.epoch, key, self._locks), certificate_pem
         )
@@ -65,17 +67,21 @@ class NodeServer:
             else None
         )
         self._server.start()
+        if self._full is not None:
+            self._full.start()
         self._doctor = threading.Thread(target=self._heal, daemon=True)
         self._doctor.start()
 
     def stop(self) -> None:
-        """Say NOT_SERVING, let calls in flight finish for at most DRAIN_S, let go of everything."""
+        """Say NOT_SERVING, let calls in flight finish for at most `drain_s`, let go of everything."""
         self._ended.set()
         self._health.enter_graceful_shutdown()
-        self._server.stop(DRAIN_S).wait()
+        self._server.stop(self._config.drain_s).wait()
         if self._http is not None:
             self._http.shutdown()
             self._http.server_close()
+        if self._full is not None:
+            self._full.stop()
         self._locks.close()
 
     def _listen(
@@ -87,7 +93,12 @@ class NodeServer:
         ]
         server = grpc.server(ThreadPoolExecutor(THREADS), options=options)
         service = DelegateService(
-            config.delegate_id, config.epoch, delegate, self._metrics, self._failed
+            config.delegate_id,
+            config.epoch,
+            delegate,
+            self._metrics,
+            self._failed,
+            None if self._full is None else self._full.keeping,
         )
         server.add_generic_rpc_handlers((service.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

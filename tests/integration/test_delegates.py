@@ -7,12 +7,11 @@ from pathlib import Path
 import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from voting.node_process import Node, signed_header
+from voting.node_process import Node, node_ports, signed_header
 
 from love_node.v1 import node_pb2, node_pb2_grpc
-from lovectl.delegates import EPOCH, NODES, make_delegates
+from lovectl.delegates import EPOCH, make_delegates
 from lovectl.pki import TransportPki
-from lovectl.processes import free_ports
 
 KILLS = 25
 SEED = 7
@@ -20,7 +19,7 @@ SEED = 7
 
 @pytest.fixture
 def node(tmp_path: Path, transport_pki: TransportPki) -> Iterator[Node]:
-    delegate = make_delegates(tmp_path / "nodes", free_ports(len(NODES)), transport_pki)[0]
+    delegate = make_delegates(tmp_path / "nodes", node_ports(), transport_pki)[0]
     node = Node(delegate, transport_pki, tmp_path / "node.log")
     node.server.start()
     try:

@@ -7,12 +7,10 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -20,57 +18,23 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
-from voting.node_process import Node, signed_header
+from voting.node_process import node_ports, signed_header
+from voting.served_node import WAIT_S, ServedNode, status_of, until
 
 from love_node.delegate import MESSAGE_BYTES_MAX
-from love_node.v1 import node_pb2, node_pb2_grpc
-from lovectl.delegates import EPOCH, NODES, make_delegates
+from love_node.locks import VoteLocks
+from love_node.v1 import node_pb2
+from lovectl.delegates import EPOCH, make_delegates
 from lovectl.pki import TransportPki
-from lovectl.processes import free_ports
 
 VOTE = "/love.node.v1.Delegate/Vote"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-WAIT_S = 20.0
-
-
-class ServedNode(Node):
-    """A node with its HTTP port, and what it has written."""
-
-    http_port = 0
-
-    def http(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}") as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-    def figure(self, name: str) -> float:
-        lines = self.http("/metrics")[1].splitlines()
-        return next((float(x.rpartition(" ")[2]) for x in lines if x.startswith(name + " ")), 0.0)
-
-    def refusals(self) -> list[dict[str, Any]]:
-        lines = self.server.log.read_text().splitlines()
-        return [json.loads(one) for one in lines if '"org.lovecurrency.access.refused"' in one]
-
-    def refused_at_start(self, *options: str, **limits: Any) -> str:
-        ended = subprocess.run(
-            [sys.executable, "-m", "love_node", "--config", self.delegate.config_file, *options],
-            capture_output=True,
-            text=True,
-            timeout=WAIT_S,
-            check=False,
-            **limits,
-        )
-        assert ended.returncode == 1
-        assert '"ready"' not in ended.stdout
-        return ended.stderr
 
 
 @pytest.fixture
 def stopped(tmp_path: Path, transport_pki: TransportPki) -> ServedNode:
-    *ports, http_port = free_ports(len(NODES) + 1)
+    *ports, http_port = node_ports(1)
     delegate = make_delegates(tmp_path / "nodes", ports, transport_pki)[0]
     node = ServedNode(delegate, transport_pki, tmp_path / "node.log")
     node.http_port = http_port
@@ -85,20 +49,6 @@ def node(stopped: ServedNode) -> Iterator[ServedNode]:
         yield stopped
     finally:
         stopped.server.stop()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    ends_s = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < ends_s, "it did not come to pass"
-        time.sleep(0.02)
-
-
-def status_of(node: Node, message: bytes) -> grpc.StatusCode:
-    with node.channel() as channel, pytest.raises(grpc.RpcError) as refused:
-        channel.unary_unary(VOTE)(message, timeout=WAIT_S)
-    code: grpc.StatusCode = refused.value.code()
-    return code
 
 
 @pytest.mark.parametrize(
@@ -135,7 +85,7 @@ def status_of(node: Node, message: bytes) -> grpc.StatusCode:
 def test_a_bad_request_gets_its_status_is_audited_and_the_next_one_is_served(
     node: ServedNode, message: bytes, status: grpc.StatusCode, reason: str
 ) -> None:
-    assert status_of(node, message) == status
+    assert status_of(node, VOTE, message) == status
     [vote] = node.vote(signed_header(1))
     assert vote.status == node_pb2.Vote.SIGNED
     until(lambda: bool(node.refusals()))
@@ -180,29 +130,35 @@ def test_reflection_names_the_service_and_its_messages(node: ServedNode) -> None
     assert [one.name for one in file.service[0].method][:1] == ["Vote"]
 
 
-def test_on_sigterm_health_says_so_and_the_vote_in_flight_is_still_given(node: ServedNode) -> None:
-    # The vote waits for the database as long as someone else writes to it.
-    writer = sqlite3.connect(node.delegate.directory / "votes.sqlite3", isolation_level=None)
-    writer.execute("BEGIN IMMEDIATE")
-    with node.channel() as channel:
+def test_on_sigterm_health_says_so_and_the_vote_in_flight_is_still_given(
+    stopped: ServedNode,
+) -> None:
+    # The call is in flight from its start; its message comes when the node has been told to end.
+    stopped.configure(drain_s=WAIT_S)
+    stopped.server.start()
+    told_to_end = threading.Event()
+
+    def message() -> Iterator[bytes]:
+        told_to_end.wait(WAIT_S)
+        yield node_pb2.VoteRequest(epoch=EPOCH, items=[signed_header(1)]).SerializeToString()
+
+    with stopped.channel() as channel:
         told = iter(
             health_pb2_grpc.HealthStub(channel).Watch(
                 health_pb2.HealthCheckRequest(service="love.node.v1.Delegate"), timeout=WAIT_S
             )
         )
         assert next(told).status == SERVING
-        stub = node_pb2_grpc.DelegateStub(channel)  # type: ignore[no-untyped-call]
-        call = stub.Vote.future(
-            node_pb2.VoteRequest(epoch=EPOCH, items=[signed_header(1)]), timeout=WAIT_S
-        )
-        until(lambda: node.figure("love_node_votes_in_flight") == 1)
-        assert node.server.identity is not None
-        node.server.identity.send(signal.SIGTERM)
+        call = channel.stream_unary(VOTE).future(message(), timeout=2 * WAIT_S)
+        until(lambda: stopped.figure("love_node_votes_in_flight") == 1)
+        assert stopped.server.identity is not None
+        stopped.server.identity.send(signal.SIGTERM)
         assert next(told).status == NOT_SERVING
-        assert node.http("/healthz")[0] == 503
-        writer.execute("ROLLBACK")
-        assert call.result().votes[0].status == node_pb2.Vote.SIGNED
-    writer.close()
+        assert stopped.http("/healthz")[0] == 503
+        told_to_end.set()
+        [vote] = node_pb2.VoteResponse.FromString(call.result()).votes
+        assert vote.status == node_pb2.Vote.SIGNED
+    stopped.server.stop()
 
 
 def test_without_its_database_a_node_is_not_serving_until_it_can_write_again(
@@ -212,7 +168,7 @@ def test_without_its_database_a_node_is_not_serving_until_it_can_write_again(
     writer = sqlite3.connect(node.delegate.directory / "votes.sqlite3", isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     request = node_pb2.VoteRequest(epoch=EPOCH, items=[signed_header(1)])
-    assert status_of(node, request.SerializeToString()) == grpc.StatusCode.INTERNAL
+    assert status_of(node, VOTE, request.SerializeToString()) == grpc.StatusCode.INTERNAL
     assert node.http("/healthz")[0] == 503
     with node.channel() as channel:
         health = health_pb2_grpc.HealthStub(channel)
@@ -241,8 +197,9 @@ def test_a_clock_behind_the_last_vote_is_said_at_start(node: ServedNode) -> None
     node.vote(signed_header(1))
     node.server.stop()
     ahead_ms = int(time.time() * 1000) + 3_600_000
-    with sqlite3.connect(node.delegate.directory / "votes.sqlite3") as database:
-        database.execute("UPDATE clock SET written_at_ms = ?", (ahead_ms,))
+    ahead = VoteLocks(node.delegate.directory / "votes.sqlite3", now_ms=lambda: ahead_ms)
+    ahead.probe()
+    ahead.close()
     assert "behind the last vote; clock_tolerance_s is 60" in node.refused_at_start()
     node.configure(clock_tolerance_s=7_200)
     node.server.start()

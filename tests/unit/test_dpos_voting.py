@@ -4,6 +4,7 @@ import json
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -13,7 +14,7 @@ import federation_dag
 import flag_rust
 from dpos.delegates import Delegate, Delegates
 from dpos.misconduct import record_double_votes
-from dpos.voting import Answer, Enough, SignedHeader, collect_votes
+from dpos.voting import Ballot, StoredItem, collect_votes
 from federation.batch import Batch, Item
 from federation.transaction import Envelope, Sealed, parse_transaction
 from lovectl.accounts import position_now, sign
@@ -24,7 +25,7 @@ KEYS = {f"node-{n}": Ed25519PrivateKey.generate() for n in range(4)}
 DELEGATES = Delegates(
     EPOCH,
     tuple(
-        Delegate(name, "", "Ed25519", key.public_key().public_bytes_raw(), 1)
+        Delegate(name, "city", "", "Ed25519", key.public_key().public_bytes_raw(), 1)
         for name, key in KEYS.items()
     ),
     "",
@@ -72,29 +73,67 @@ class Voters:
 
     def __init__(self, behaviour: dict[str, str]) -> None:
         self.behaviour = behaviour
-        self.asked: list[SignedHeader] = []
+        self.asked: list[Ballot] = []
+        self.kept: list[StoredItem] = []
 
-    def ask(self, headers: Sequence[SignedHeader], enough: Enough) -> list[Answer]:
-        self.asked += headers
-        answers = []
-        for name, what in self.behaviour.items():
-            for one in headers:
-                answers.append(self._answer(name, what, one))
-        return answers
+    def collect(self, ballots: Sequence[Ballot]) -> list["Outcome"]:
+        self.asked += ballots
+        keys = [
+            (one.delegate_id, one.algorithm, one.public_key, one.stake)
+            for one in DELEGATES.delegates
+        ]
+        return [self._outcome(one, keys) for one in ballots]
 
-    def _answer(self, name: str, what: str, one: SignedHeader) -> Answer:
-        if what not in ("sign", "forge"):
-            return Answer(name, one.transaction_id, b"", what)
-        header = msgspec.json.decode(one.header)
-        message = federation_dag.vote_message(
-            EPOCH, one.transaction_id, bytes.fromhex(header["sender"]), header["nonce"]
-        )
+    def keep(
+        self, batch_id: str, wrapped_keys: dict[str, bytes], items: Sequence[StoredItem]
+    ) -> list[str]:
+        self.kept += items
+        return ["node-0"]
+
+    def _outcome(self, ballot: Ballot, keys: list[tuple[str, str, bytes, int]]) -> "Outcome":
+        locked = [name for name, what in self.behaviour.items() if what == "nonce_locked"]
+        signed = {
+            name: self._sign(name, what, ballot)
+            for name, what in self.behaviour.items()
+            if what in ("sign", "forge")
+        }
+        about = (ballot.transaction_id, ballot.sender, ballot.nonce)
+        # Somebody unknown, so that there is a tally without votes too.
+        votes = [(name, *about, signature) for name, signature in {"": b"", **signed}.items()]
+        [tally] = federation_dag.dpos_parallel_collect(votes, keys, EPOCH)
+        return Outcome(tally, [(name, signed[name]) for name in tally.voters], len(locked))
+
+    def _sign(self, name: str, what: str, one: Ballot) -> bytes:
+        message = federation_dag.vote_message(EPOCH, one.transaction_id, one.sender, one.nonce)
         key = KEYS[name] if what == "sign" else Ed25519PrivateKey.generate()
-        return Answer(name, one.transaction_id, key.sign(message), "")
+        return key.sign(message)
+
+
+class Outcome(NamedTuple):
+    """What the Rust core gives for a ballot."""
+
+    tally: federation_dag.Tally
+    signatures: list[tuple[str, bytes]]
+    locked_stake: int
 
 
 def voted(items: list[Item], behaviour: dict[str, str]) -> list[Item]:
     return collect_votes(Batch("b", {}, items), DELEGATES, Voters(behaviour)).items
+
+
+def test_full_nodes_are_given_what_is_accepted_with_its_votes() -> None:
+    voters = Voters(dict.fromkeys(KEYS, "sign"))
+    refused = msgspec.structs.replace(item(1), outcome="rejected", reason="observation_stale")
+    good = item()
+    batch = Batch("b", {"k": b64encode(b"wrapped").decode()}, [refused, good])
+    [voted_item] = [
+        one for one in collect_votes(batch, DELEGATES, voters).items if one.outcome == "accepted"
+    ]
+    [kept] = voters.kept
+    assert json.loads(kept.header[0])["transaction_id"] == good.envelope.header.transaction_id
+    assert kept.origin[1:] == (good.envelope.accepted_at_ms, "r")
+    assert [(name, b64encode(vote).decode()) for name, vote in kept.votes] == voted_item.votes
+    assert len(kept.votes) == len(KEYS)
 
 
 @pytest.mark.parametrize(("votes", "final"), [(0, False), (2, False), (3, True), (4, True)])

@@ -381,10 +381,15 @@ def test_the_function_reads_its_uris_from_the_chosen_provider_alone() -> None:
     assert granted("vault") == set()
 
 
-def test_a_function_may_be_invoked_from_outside_by_this_api_alone() -> None:
+def test_a_function_may_be_invoked_from_outside_by_this_api_and_this_schedule_alone() -> None:
     permissions = stack().of_type("AWS::Lambda::Permission")
     assert permissions
     for name, permission in permissions.items():
+        if name == "CanaryFunctionEveryMinutePermission":
+            assert permission.properties["Principal"] == "events.amazonaws.com"
+            rule = stack().resources["CanaryFunctionEveryMinute"]
+            assert permission.properties["SourceArn"] == rule.arn
+            continue
         assert permission.properties["Principal"] == "apigateway.amazonaws.com", name
         api = stack().resources["Api"]
         assert api.type == "AWS::ApiGateway::RestApi"

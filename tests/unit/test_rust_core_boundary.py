@@ -1,9 +1,11 @@
 """Whatever Python hands over, the Rust core answers or raises an ordinary error: it never panics."""
 
 import inspect
+import tempfile
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +19,7 @@ import federation_dag
 import flag_rust
 from federation.regions import Continent
 from lovectl.accounts import Issuer, make_account
-from lovectl.pki import FederationCa
+from lovectl.pki import FederationCa, TransportPki
 
 MODULES = (cert_rust, federation_dag, flag_rust)
 # Operators through which any object gets in.
@@ -43,6 +45,18 @@ HEADER = ("Ed25519", SIGNER_PUBLIC, DOCUMENT, SIGNER.sign(DOCUMENT))
 FLAGS = array("I", [flag_rust.VERIFIED, flag_rust.PLACED])
 BATCH = federation_dag.verify_headers([HEADER])
 
+PKI = TransportPki.create(Path(tempfile.mkdtemp()))
+PKI_PEM = (
+    PKI.ca_file.read_text(),
+    PKI.client_certificate_file.read_text(),
+    PKI.client_key_file.read_text(),
+)
+# Nobody listens there.
+ELECTORATE = federation_dag.Electorate(
+    [("delegate", "Ed25519", SIGNER_PUBLIC, 10, True, "127.0.0.1:1")], 3, *PKI_PEM
+)
+SIGNED_HEADER = (DOCUMENT, "Ed25519", SIGNER_PUBLIC, VOTE)
+
 # A good call of each public function and method; a new one fails the tests until it has one.
 GOOD_CALLS: dict[str, tuple[Any, ...]] = {
     "cert_rust.ContentSealer": (PUBLIC, "key", 10, 60),
@@ -61,6 +75,19 @@ GOOD_CALLS: dict[str, tuple[Any, ...]] = {
         [("delegate", ID, OTHER_ID, 7, VOTE)],
         [("delegate", "Ed25519", SIGNER_PUBLIC, 10), ("other", "Ed25519", SIGNER_PUBLIC, 2**63)],
         3,
+    ),
+    "federation_dag.Electorate": (
+        [("delegate", "Ed25519", SIGNER_PUBLIC, 10, False, "127.0.0.1:1")],
+        3,
+        *PKI_PEM,
+    ),
+    "federation_dag.Electorate.collect": (ELECTORATE, [(ID, OTHER_ID, 7, *SIGNED_HEADER)], 20, 20),
+    "federation_dag.Electorate.store": (
+        ELECTORATE,
+        "batch",
+        [("key", b"wrapped")],
+        [(SIGNED_HEADER, ("key", b"sealed"), ("Asia", 1, "request"), [("delegate", VOTE)])],
+        20,
     ),
     "federation_dag.ObjectDeps.__eq__": (DEPS, [[0], [1]]),
     "federation_dag.ObjectDeps.__getitem__": (DEPS, 0),

@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 import federation_dag
 from love_node.v1 import node_pb2, node_pb2_grpc
-from lovectl.delegates import EPOCH, Delegate
+from lovectl.delegates import EPOCH, NODES, Delegate
 from lovectl.pki import TransportPki
-from lovectl.processes import accepts_connections
+from lovectl.processes import accepts_connections, free_ports
 from lovectl.server_process import Server
 
 SENDER = Ed25519PrivateKey.from_private_bytes(b"s" * 32)
@@ -40,6 +40,11 @@ def signed_header(
     return node_pb2.SignedHeader(
         header=header, algorithm="Ed25519", public_key=PUBLIC_KEY, signature=signer.sign(header)
     )
+
+
+def node_ports(more: int = 0) -> list[int]:
+    """A free port for each delegate, and so many more."""
+    return free_ports(len(NODES) + more)
 
 
 class Node:

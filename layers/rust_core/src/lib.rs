@@ -7,6 +7,7 @@
 
 pub mod canonical;
 pub mod certificates;
+pub mod collector;
 pub mod dependencies;
 mod ed25519_batch;
 pub mod flags;

@@ -69,20 +69,37 @@ pub fn vote_message(
 }
 
 /// Verify all votes and tally them by transaction, in the order in which these first appear.
+pub fn collect(votes: &[Vote<'_>], delegates: &[Delegate], epoch: u64) -> Vec<Tally> {
+    tally(votes, &verify(votes, delegates, epoch), delegates)
+}
+
+/// Whether this stake is two thirds of all.
+pub fn is_quorum(stake: u128, total: u128) -> bool {
+    total > 0 && 3 * stake >= 2 * total
+}
+
+/// All stake, whether it votes or not.
+pub fn total_stake(delegates: &[Delegate]) -> u128 {
+    by_id(delegates).values().map(|delegate| u128::from(delegate.stake)).sum()
+}
+
+fn by_id(delegates: &[Delegate]) -> AHashMap<&str, &Delegate> {
+    delegates.iter().map(|delegate| (delegate.delegate_id.as_str(), delegate)).collect()
+}
+
+/// Tally votes, of which `verified` says in the same order whether the signature is the delegate's.
 ///
 /// A delegate that voted for two transactions of one nonce counts for neither: otherwise a third
 /// of the stake could make both final.
-pub fn collect(votes: &[Vote<'_>], delegates: &[Delegate], epoch: u64) -> Vec<Tally> {
-    let registry: AHashMap<&str, &Delegate> =
-        delegates.iter().map(|delegate| (delegate.delegate_id.as_str(), delegate)).collect();
-    let total: u128 = registry.values().map(|delegate| u128::from(delegate.stake)).sum();
-    let verified = verify(votes, &registry, epoch);
-    let doubles = double_votes(votes, &verified);
+pub fn tally(votes: &[Vote<'_>], verified: &[bool], delegates: &[Delegate]) -> Vec<Tally> {
+    let registry = by_id(delegates);
+    let total = total_stake(delegates);
+    let doubles = double_votes(votes, verified);
 
     let mut places: AHashMap<[u8; 32], usize> = AHashMap::new();
     let mut counted: AHashSet<(usize, &str)> = AHashSet::with_capacity(votes.len());
     let mut tallies: Vec<Tally> = Vec::new();
-    for (vote, verified) in votes.iter().zip(verified) {
+    for (vote, &verified) in votes.iter().zip(verified) {
         let place = *places.entry(vote.transaction_id).or_insert_with(|| {
             tallies.push(Tally {
                 transaction_id: vote.transaction_id,
@@ -103,7 +120,7 @@ pub fn collect(votes: &[Vote<'_>], delegates: &[Delegate], epoch: u64) -> Vec<Ta
         }
     }
     for tally in &mut tallies {
-        tally.is_final = total > 0 && 3 * tally.stake >= 2 * total;
+        tally.is_final = is_quorum(tally.stake, total);
     }
     for pair in doubles.values().flatten() {
         let proof = proof_of(votes, *pair);
@@ -114,7 +131,9 @@ pub fn collect(votes: &[Vote<'_>], delegates: &[Delegate], epoch: u64) -> Vec<Ta
     tallies
 }
 
-fn verify(votes: &[Vote<'_>], registry: &AHashMap<&str, &Delegate>, epoch: u64) -> Vec<bool> {
+/// Whether each vote is signed by the delegate that it names, for this epoch.
+pub fn verify(votes: &[Vote<'_>], delegates: &[Delegate], epoch: u64) -> Vec<bool> {
+    let registry = by_id(delegates);
     let messages: Vec<_> = votes
         .iter()
         .map(|vote| vote_message(epoch, &vote.transaction_id, &vote.sender, vote.nonce))

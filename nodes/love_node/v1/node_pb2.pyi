@@ -139,28 +139,32 @@ class FetchRequest(_message.Message):
     def __init__(self, nonce: _Optional[bytes] = ..., transaction_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class FetchResponse(_message.Message):
-    __slots__ = ("delegate_id", "transactions", "missing_ids", "algorithm", "signature")
+    __slots__ = ("delegate_id", "transactions", "missing_ids", "algorithm", "signature", "left_ids")
     DELEGATE_ID_FIELD_NUMBER: _ClassVar[int]
     TRANSACTIONS_FIELD_NUMBER: _ClassVar[int]
     MISSING_IDS_FIELD_NUMBER: _ClassVar[int]
     ALGORITHM_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    LEFT_IDS_FIELD_NUMBER: _ClassVar[int]
     delegate_id: str
     transactions: _containers.RepeatedCompositeFieldContainer[KeptTransaction]
     missing_ids: _containers.RepeatedScalarFieldContainer[bytes]
     algorithm: str
     signature: bytes
-    def __init__(self, delegate_id: _Optional[str] = ..., transactions: _Optional[_Iterable[_Union[KeptTransaction, _Mapping]]] = ..., missing_ids: _Optional[_Iterable[bytes]] = ..., algorithm: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    left_ids: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, delegate_id: _Optional[str] = ..., transactions: _Optional[_Iterable[_Union[KeptTransaction, _Mapping]]] = ..., missing_ids: _Optional[_Iterable[bytes]] = ..., algorithm: _Optional[str] = ..., signature: _Optional[bytes] = ..., left_ids: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class KeptTransaction(_message.Message):
-    __slots__ = ("transaction_id", "stored_item", "wrapped_key")
+    __slots__ = ("transaction_id", "stored_item", "wrapped_key", "votes")
     TRANSACTION_ID_FIELD_NUMBER: _ClassVar[int]
     STORED_ITEM_FIELD_NUMBER: _ClassVar[int]
     WRAPPED_KEY_FIELD_NUMBER: _ClassVar[int]
+    VOTES_FIELD_NUMBER: _ClassVar[int]
     transaction_id: bytes
     stored_item: bytes
     wrapped_key: bytes
-    def __init__(self, transaction_id: _Optional[bytes] = ..., stored_item: _Optional[bytes] = ..., wrapped_key: _Optional[bytes] = ...) -> None: ...
+    votes: _containers.RepeatedCompositeFieldContainer[SignedVote]
+    def __init__(self, transaction_id: _Optional[bytes] = ..., stored_item: _Optional[bytes] = ..., wrapped_key: _Optional[bytes] = ..., votes: _Optional[_Iterable[_Union[SignedVote, _Mapping]]] = ...) -> None: ...
 
 class EvidenceRequest(_message.Message):
     __slots__ = ("epoch",)
@@ -191,3 +195,27 @@ class DoubleVote(_message.Message):
     transaction_ids: _containers.RepeatedScalarFieldContainer[bytes]
     signatures: _containers.RepeatedScalarFieldContainer[bytes]
     def __init__(self, delegate_id: _Optional[str] = ..., epoch: _Optional[int] = ..., sender: _Optional[bytes] = ..., nonce: _Optional[int] = ..., transaction_ids: _Optional[_Iterable[bytes]] = ..., signatures: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class RangesRequest(_message.Message):
+    __slots__ = ("prefixes",)
+    PREFIXES_FIELD_NUMBER: _ClassVar[int]
+    prefixes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, prefixes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class RangesResponse(_message.Message):
+    __slots__ = ("delegate_id", "ranges")
+    DELEGATE_ID_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    delegate_id: str
+    ranges: _containers.RepeatedCompositeFieldContainer[RangeDigest]
+    def __init__(self, delegate_id: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[RangeDigest, _Mapping]]] = ...) -> None: ...
+
+class RangeDigest(_message.Message):
+    __slots__ = ("count", "digest", "entries")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    digest: bytes
+    entries: bytes
+    def __init__(self, count: _Optional[int] = ..., digest: _Optional[bytes] = ..., entries: _Optional[bytes] = ...) -> None: ...

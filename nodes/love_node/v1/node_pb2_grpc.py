@@ -54,6 +54,11 @@ class DelegateStub:
                 request_serializer=love__node_dot_v1_dot_node__pb2.EvidenceRequest.SerializeToString,
                 response_deserializer=love__node_dot_v1_dot_node__pb2.EvidenceResponse.FromString,
                 _registered_method=True)
+        self.Ranges = channel.unary_unary(
+                '/love.node.v1.Delegate/Ranges',
+                request_serializer=love__node_dot_v1_dot_node__pb2.RangesRequest.SerializeToString,
+                response_deserializer=love__node_dot_v1_dot_node__pb2.RangesResponse.FromString,
+                _registered_method=True)
 
 
 class DelegateServicer:
@@ -88,6 +93,13 @@ class DelegateServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Ranges(self, request, context):
+        """Full nodes only: what is kept in ranges of transaction ids, for anti-entropy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DelegateServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +122,11 @@ def add_DelegateServicer_to_server(servicer, server):
                     servicer.Evidence,
                     request_deserializer=love__node_dot_v1_dot_node__pb2.EvidenceRequest.FromString,
                     response_serializer=love__node_dot_v1_dot_node__pb2.EvidenceResponse.SerializeToString,
+            ),
+            'Ranges': grpc.unary_unary_rpc_method_handler(
+                    servicer.Ranges,
+                    request_deserializer=love__node_dot_v1_dot_node__pb2.RangesRequest.FromString,
+                    response_serializer=love__node_dot_v1_dot_node__pb2.RangesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,6 +237,33 @@ class Delegate:
             '/love.node.v1.Delegate/Evidence',
             love__node_dot_v1_dot_node__pb2.EvidenceRequest.SerializeToString,
             love__node_dot_v1_dot_node__pb2.EvidenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Ranges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/love.node.v1.Delegate/Ranges',
+            love__node_dot_v1_dot_node__pb2.RangesRequest.SerializeToString,
+            love__node_dot_v1_dot_node__pb2.RangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

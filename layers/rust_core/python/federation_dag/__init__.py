@@ -16,9 +16,12 @@ True
 
 from rust_core._native import federation_dag as _native
 
+BallotOutcome = _native.BallotOutcome
 CanonicalError = _native.CanonicalError
 DoubleVote = _native.DoubleVote
+Electorate = _native.Electorate
 NamedTransaction = _native.NamedTransaction
+NodeReport = _native.NodeReport
 ObjectDeps = _native.ObjectDeps
 Place = _native.Place
 Tally = _native.Tally
@@ -36,9 +39,12 @@ verify_headers = _native.verify_headers
 vote_message = _native.vote_message
 
 __all__ = [
+    "BallotOutcome",
     "CanonicalError",
     "DoubleVote",
+    "Electorate",
     "NamedTransaction",
+    "NodeReport",
     "ObjectDeps",
     "Place",
     "Tally",

@@ -2,9 +2,12 @@ from collections.abc import Iterator
 from typing import ClassVar, final
 
 __all__ = [
+    "BallotOutcome",
     "CanonicalError",
     "DoubleVote",
+    "Electorate",
     "NamedTransaction",
+    "NodeReport",
     "ObjectDeps",
     "Place",
     "Tally",
@@ -216,6 +219,111 @@ def dpos_parallel_collect(
     delegates : list of (delegate_id, algorithm, public_key, stake)
         All of the epoch, also those that did not vote: 2/3 is of their whole stake.
     """
+
+@final
+class BallotOutcome:
+    """What the votes for one ballot come to."""
+
+    @property
+    def tally(self) -> Tally: ...
+    @property
+    def signatures(self) -> list[tuple[str, bytes]]:
+        """Of the tally's voters, by delegate id."""
+    @property
+    def locked_stake(self) -> int:
+        """Stake of those that have promised this sender's nonce to another transaction."""
+
+@final
+class NodeReport:
+    """What asking one delegate came to."""
+
+    @property
+    def delegate_id(self) -> str: ...
+    @property
+    def outcome(self) -> str:
+        """`answered`, `pending`, `resting`, `not_asked`, `unreachable`, `timed_out`, `refused` or `garbage`."""
+    @property
+    def latency_ms(self) -> float | None:
+        """Until it answered or failed."""
+    @property
+    def attempts(self) -> int: ...
+
+@final
+class Electorate:
+    """The delegates of an epoch, asked over gRPC with mutual TLS; it keeps connections and breakers.
+
+    Nothing is connected before the first call. Safe for threads, and after a fork.
+
+    Parameters
+    ----------
+    delegates : list of (delegate_id, algorithm, public_key, stake, is_full, address)
+        `address` is `host:port`; the host is the name or IP address in its certificate.
+    ca_pem, client_cert_pem, client_key_pem : str
+
+    Raises
+    ------
+    ValueError
+        Names the address or the credential that can't be used.
+    """
+
+    def __new__(
+        cls,
+        delegates: list[tuple[str, str, bytes, int, bool, str]],
+        epoch: int,
+        ca_pem: str,
+        client_cert_pem: str,
+        client_key_pem: str,
+    ) -> Electorate: ...
+    def collect(
+        self,
+        ballots: list[tuple[bytes, bytes, int, bytes, str, bytes, bytes]],
+        deadline_ms: int,
+        cold_deadline_ms: int,
+    ) -> tuple[list[BallotOutcome], list[NodeReport]]:
+        """Ask for votes until each ballot has a quorum or can't have one, or the deadline has come.
+
+        Light nodes are asked at once, full ones when these don't suffice; slow ones twice.
+
+        Parameters
+        ----------
+        ballots : list of (transaction_id, sender, nonce, header, algorithm, public_key, signature)
+            At most 1,000; ids are 32 bytes.
+        deadline_ms, cold_deadline_ms : int
+            1 to 60,000; the second while connections to a quorum are still to be made.
+
+        Raises
+        ------
+        ValueError
+            Names the argument and its rule.
+        """
+    def store(
+        self,
+        batch_id: str,
+        wrapped_keys: list[tuple[str, bytes]],
+        items: list[
+            tuple[
+                tuple[bytes, str, bytes, bytes],
+                tuple[str, bytes],
+                tuple[str, int, str],
+                list[tuple[str, bytes]],
+            ]
+        ],
+        deadline_ms: int,
+    ) -> list[str]:
+        """Give a sealed batch to the full nodes; the ids of those that had it on disk at the first answer.
+
+        Nobody's answer within the deadline is an empty list; the nodes go on getting it.
+
+        Parameters
+        ----------
+        items : list of ((header, algorithm, public_key, signature), (key_id, ciphertext), (home_continent, accepted_at_ms, request_id), votes)
+            `votes` is a list of (delegate_id, signature).
+
+        Raises
+        ------
+        ValueError
+            Names the argument and its rule.
+        """
 
 @final
 class Place:

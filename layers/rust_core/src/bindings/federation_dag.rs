@@ -26,6 +26,9 @@ pub mod federation_dag {
     /// Fewer positions than this are not worth waking another thread.
     const PLACES_A_TASK: usize = 64;
 
+    #[pymodule_export]
+    use crate::bindings::electorate::{BallotOutcome, Electorate, NodeReport};
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("CanonicalError", module.py().get_type::<CanonicalErrorType>())
@@ -266,7 +269,7 @@ pub mod federation_dag {
     }
 
     #[pyclass(frozen, get_all)]
-    struct Tally {
+    pub struct Tally {
         transaction_id: Py<PyBytes>,
         r#final: bool,
         stake: u128,
@@ -275,8 +278,22 @@ pub mod federation_dag {
         double_votes: Vec<Py<DoubleVote>>,
     }
 
+    impl Tally {
+        pub fn new(py: Python<'_>, tally: votes::Tally) -> PyResult<Self> {
+            let proofs = tally.double_votes.iter().map(|proof| DoubleVote::new(py, proof));
+            Ok(Self {
+                transaction_id: PyBytes::new(py, &tally.transaction_id).unbind(),
+                double_votes: proofs.collect::<PyResult<_>>()?,
+                r#final: tally.is_final,
+                stake: tally.stake,
+                voters: tally.voters,
+                refused: tally.refused,
+            })
+        }
+    }
+
     #[pyclass(frozen, get_all)]
-    struct DoubleVote {
+    pub struct DoubleVote {
         delegate_id: String,
         sender: Py<PyBytes>,
         nonce: u64,
@@ -333,20 +350,7 @@ pub mod federation_dag {
             })
             .collect();
         let tallies = py.detach(|| votes::collect(&cast, &registry, epoch));
-        tallies
-            .into_iter()
-            .map(|tally| {
-                let proofs = tally.double_votes.iter().map(|proof| DoubleVote::new(py, proof));
-                Ok(Tally {
-                    transaction_id: PyBytes::new(py, &tally.transaction_id).unbind(),
-                    double_votes: proofs.collect::<PyResult<_>>()?,
-                    r#final: tally.is_final,
-                    stake: tally.stake,
-                    voters: tally.voters,
-                    refused: tally.refused,
-                })
-            })
-            .collect()
+        tallies.into_iter().map(|tally| Tally::new(py, tally)).collect()
     }
 
     /// Its texts become Python objects only when somebody asks.

@@ -2,6 +2,7 @@
 
 mod buffers;
 mod cert_rust;
+mod electorate;
 mod federation_dag;
 mod flag_rust;
 
