@@ -125,6 +125,7 @@ $(GITLEAKS): infrastructure/gitleaks/go.mod infrastructure/gitleaks/go.sum
 bench: setup ## each stage and the whole way, beside a same-shaped no-op state machine
 	$(RUN) python benchmarks/votes.py
 	$(RUN) python benchmarks/pipeline.py
+	$(RUN) python benchmarks/failover.py
 
 .PHONY: bench-core
 bench-core: setup ## each function of the Rust core beside raw crates and Python's libraries
@@ -133,14 +134,18 @@ bench-core: setup ## each function of the Rust core beside raw crates and Python
 	  --message-format=json-render-diagnostics > $(CACHE)/beside.json
 	$(RUN) python benchmarks/core $(CACHE)/beside.json $(BENCH_CORE)
 
+.PHONY: load
+load: setup ## the highest rate that the local stack holds for 3 minutes, and what it says beyond
+	$(RUN) lovectl load --minutes $${MINUTES:-3}
+
 .PHONY: bench-breakers
 bench-breakers: setup ## our circuit breaker beside kept libraries
 	$(UV) sync --frozen --inexact --group bench --compile-bytecode --quiet
 	$(RUN) python benchmarks/breakers.py
 
 .PHONY: simulate
-simulate: setup ## the three outages: atlas, atlas and DynamoDB, everything
-	for scenario in atlas-down atlas-and-dynamodb-down all-down-then-back; do \
+simulate: setup ## outages of stores, the backup routes, double spending
+	for scenario in atlas-down atlas-and-dynamodb-down all-down-then-back backup-routes double-spend; do \
 	  $(RUN) lovectl simulate $$scenario; \
 	done
 

@@ -10,7 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from federation.aws_clients import dynamodb_client
 from federation.limits import BREAKER_PATIENCE_S, CANARY_KEPT_S, UNRECONCILED_BUCKETS
 from federation.settings import load_settings
-from persist.breaker import BreakerState, StoreBreakers
+from persist.breaker import BreakerState, StoreBreakers, calling_as
 from persist.breaker_changes import note_change
 from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
@@ -21,9 +21,9 @@ from persist.tier import Entry, Inserted, Part, TierUnavailable, part_of
 RECORDS_MAX: Final = 50
 #: Each round settles at least one record, or meets other writers of the same ones.
 ROUNDS_MAX: Final = 8
+_NEW: Final = "attribute_not_exists(pk)"
 #: Attribute (and index by it) of what has not been moved to its home cluster: continent and bucket.
 UNRECONCILED: Final = "unreconciled"
-_NEW: Final = "attribute_not_exists(pk)"
 _SETTLED = "ConditionalCheckFailed"
 _AGAIN = ("TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded")
 
@@ -77,7 +77,10 @@ class DynamodbTier:
             chunk = records[start : start + RECORDS_MAX]
             try:
                 items = {
-                    record.transaction_id: (record, self._item(record, sealed))
+                    record.transaction_id: (
+                        record,
+                        {**self._item(record, sealed), **_unreconciled(record)},
+                    )
                     for record, sealed in chunk
                 }
                 self._insert_chunk(items, stored, conflicts)
@@ -139,15 +142,14 @@ class DynamodbTier:
                 "pk": {"S": key},
                 "expires_at_s": {"N": str(expires_at_s)},
             }
-            # It has no home to go to.
-            del item[UNRECONCILED]
             put = {"TableName": self._table, "Item": item, "ConditionExpression": _NEW}
             # By the operation that stores money, which DynamoDB admits and bills apart from a put.
             self._guarded(lambda: self._client.transact_write_items(TransactItems=[{"Put": put}]))
-            found = self._get(key)
-            if found is None:
-                return TierUnavailable("DynamoDB: what was written is not there")
-            return self._entry(found)
+            with calling_as("read"):
+                found = self._get(key)
+                if found is None:
+                    return TierUnavailable("DynamoDB: what was written is not there")
+                return self._entry(found)
         except TierUnavailable as error:
             return error
 
@@ -213,7 +215,6 @@ class DynamodbTier:
             "sender": {"S": record.sender},
             "nonce": {"N": str(record.nonce)},
             "continent": {"S": record.continent},
-            **_unreconciled(record),
             "record": {"S": msgspec.json.encode(record).decode()},
             "content": {
                 "B": self._encryption.encrypt(record.continent, record.transaction_id, sealed)

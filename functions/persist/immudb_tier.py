@@ -19,7 +19,7 @@ from federation.immudb_session import (
 from federation.limits import BREAKER_PATIENCE_LAST_TIER_S
 from federation.secrets import read_secret
 from federation.settings import load_settings
-from persist.breaker import BreakerState, StoreBreakers
+from persist.breaker import BreakerState, StoreBreakers, calling_as
 from persist.breaker_changes import note_change
 from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
@@ -163,10 +163,11 @@ class ImmudbTier:
         try:
             value = self._value(record, sealed)
             self._guarded(lambda: self._session.set({key: value}, []))
-            found = self._verified(key)
-            if found is None:
-                return TierUnavailable("immuDB: what was written is not there")
-            return self._entry(found)
+            with calling_as("read"):
+                found = self._verified(key)
+                if found is None:
+                    return TierUnavailable("immuDB: what was written is not there")
+                return self._entry(found)
         except TierUnavailable as error:
             return error
 

@@ -14,7 +14,7 @@ from botocore.config import Config
 from federation.aws_clients import dynamodb_client
 from federation.batch import Grouped
 from federation.limits import COPIES_ROUND_S, REDRIVE_LOOKS_MAX
-from federation.secrets import read_secret
+from federation.registry_source import read_delegates
 from federation.settings import load_settings
 from federation.telemetry import NAMESPACE, stage_handler, stage_logger
 from persist.atlas import AtlasTier, connect_atlas
@@ -36,9 +36,10 @@ _log = stage_logger("reconcile")
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Where queues, delegates' keys and fallback copies are, and how long a store is waited for."""
+    """Where queues, delegates and fallback copies are, which registry is trusted, how long stores take."""
 
     delegates_secret: str
+    registry_pin: str
     transactions_table: str
     inbox_queue_url: str
     dead_letters_url: str
@@ -158,7 +159,9 @@ def _gather(request: GatherRequest) -> Any:
 
 
 def _finish(request: FinishRequest) -> Any:
-    electorate = Electorate.of_secret(read_secret(_settings().delegates_secret))
+    settings = _settings()
+    elected = read_delegates(settings.delegates_secret, settings.registry_pin, "reconcile")
+    electorate = Electorate.of_secret(elected.secret)
     try:
         finished = finish(
             _pending(request.continent),

@@ -64,9 +64,11 @@ def running_access(name: str = stacks.DEFAULT_NAME) -> Access | None:
 
 
 @contextmanager
-def started_access(name: str, source: Path = REPOSITORY) -> Iterator[Access]:
+def started_access(
+    name: str, source: Path = REPOSITORY, environment: Mapping[str, str] | None = None
+) -> Iterator[Access]:
     """A stack of its own for as long as the block lasts; see `lovectl.stack.running`."""
-    with stacks.running(name, source=source) as stack:
+    with stacks.running(name, source=source, environment=environment) as stack:
         yield access_to(stack)
 
 

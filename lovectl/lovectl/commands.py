@@ -1,4 +1,4 @@
-"""The commands beyond the stack and simulations: `send`, `fetch`, `demo`, `reconcile`, `canary`, `cost`, `keys`, `audit`."""
+"""The commands beyond the stack and simulations: `send`, `fetch`, `demo`, `reconcile`, `canary`, `load`, `cost`, `keys`, `audit`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +30,7 @@ from lovectl.sending import (
 )
 
 DEMO_STACK = "demo"
+LOAD_STACK = "load"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -44,6 +45,7 @@ def register(app: typer.Typer) -> None:
     app.command()(cost)
     app.command()(registry_commands.rewards)
     app.command()(canary)
+    app.command()(load)
     app.add_typer(keys_app, name="keys")
     app.add_typer(registry_commands.app, name="registry")
     app.add_typer(audit_commands.app, name="audit")
@@ -192,6 +194,32 @@ def canary(as_json: JsonOption = False) -> None:
     else:
         show.tables.print(canary_table(report))
     if report["outcome"] != "ok":
+        raise typer.Exit(FAILED)
+
+
+def load(
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long the rate is held.")] = 3.0,
+    batch: Annotated[
+        int, typer.Option(min=1, max=REQUEST_BATCH_ITEMS_MAX, help="Transactions in one request.")
+    ] = 10,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Requests a second to hold; by default the highest is searched."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the highest rate that a stack of its own holds, go beyond it, let the inbox drain."""
+    from lovectl.load import run_load
+
+    with started_access(LOAD_STACK) as access:
+        report = run_load(access, minutes, batch, rate, lambda line: show.notes.print(line))
+    if as_json:
+        show.print_json(report)
+    else:
+        show.tables.print(show.load_table(report))
+    if not report["holds"]:
         raise typer.Exit(FAILED)
 
 

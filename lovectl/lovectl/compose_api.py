@@ -30,7 +30,7 @@ PORT: Final = 4566
 STAGE: Final = "live"
 #: All that it writes; a file system in memory.
 DIRECTORY: Final = Path("/tmp/love")  # noqa: S108
-URL_FILE: Final = DIRECTORY / "api-url"
+URL_FILE: Final = "api-url"
 HEALTH_TIMEOUT_S: Final = 8.0
 
 
@@ -69,7 +69,7 @@ def serve(settings: Path, directory: Path = DIRECTORY, port: int = PORT) -> None
         for failure in warm_up(server.client, STACK_NAME):
             print(f"warning: {failure}", file=sys.stderr)
         url = f"{server.endpoint_url}/_aws/execute-api/{outputs['ApiId']}/{STAGE}"
-        write_private(directory / URL_FILE.name, url)
+        write_private(directory / URL_FILE, url)
         print(json.dumps({"ready": True, "api_url": url}), flush=True)
         while not ended.wait(1):
             if not server.is_running():
@@ -81,7 +81,7 @@ def serve(settings: Path, directory: Path = DIRECTORY, port: int = PORT) -> None
 def is_healthy(settings: Path, directory: Path = DIRECTORY) -> bool:
     """Whether the API answers its health request; a tier that is down doesn't make it unhealthy."""
     try:
-        url = (directory / URL_FILE.name).read_text()
+        url = (directory / URL_FILE).read_text()
         context = ssl.create_default_context(cafile=str(TransportPki(settings).ca_file))
         with urllib.request.urlopen(  # noqa: S310 - an https URL that `serve` wrote
             f"{url}/api/health", timeout=HEALTH_TIMEOUT_S, context=context
@@ -95,12 +95,13 @@ def main() -> int:
     """Serve, or tell by the exit code whether the API is healthy."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--settings", type=Path, default=Path("/run/love"))
+    options.add_argument("--directory", type=Path, default=DIRECTORY)
     options.add_argument("--healthy", action="store_true")
     chosen = options.parse_args()
     if chosen.healthy:
-        return 0 if is_healthy(chosen.settings) else 1
+        return 0 if is_healthy(chosen.settings, chosen.directory) else 1
     try:
-        serve(chosen.settings)
+        serve(chosen.settings, chosen.directory)
     except StackError as error:
         print(f"love-api: {error}", file=sys.stderr)
         return 1

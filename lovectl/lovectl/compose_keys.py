@@ -92,11 +92,10 @@ def _nodes(directory: Path, pki: TransportPki) -> list[Delegate]:
     for delegate in delegates:
         name, home = delegate.delegate_id, delegate.directory
         delegate.write_files(pki, delegates)
-        pki.issue(
-            name, ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH, hosts=[name]
-        )
-        _copy(pki.certificate_file(name), home / "server.pem")
-        _copy(pki.key_file(name), home / "server-key.pem")
+        pki.issue(f"{name}-server", ExtendedKeyUsageOID.SERVER_AUTH, hosts=[name])
+        for kind, issued in (("server", f"{name}-server"), ("client", name)):
+            _copy(pki.certificate_file(issued), home / f"{kind}.pem")
+            _copy(pki.key_file(issued), home / f"{kind}-key.pem")
         _copy(pki.ca_file, home / "ca.pem")
         config = json.loads((home / CONFIG_FILE).read_bytes())
         write_private(home / CONFIG_FILE, json.dumps(_inside(config, delegate, pki), indent=2))
@@ -111,6 +110,8 @@ def _inside(config: dict[str, Any], delegate: Delegate, pki: TransportPki) -> di
     own = {
         str(pki.server_certificate_file): str(NODE_SETTINGS / "server.pem"),
         str(pki.server_key_file): str(NODE_SETTINGS / "server-key.pem"),
+        str(pki.certificate_file(delegate.delegate_id)): str(NODE_SETTINGS / "client.pem"),
+        str(pki.key_file(delegate.delegate_id)): str(NODE_SETTINGS / "client-key.pem"),
         str(pki.ca_file): str(NODE_SETTINGS / "ca.pem"),
     }
 

@@ -17,6 +17,7 @@ from lovectl.paths import load_functions
 
 load_functions()
 
+from persist.finality import FINALITY  # noqa: E402
 from reward.split import split  # noqa: E402
 
 
@@ -79,14 +80,30 @@ class Settlement(msgspec.Struct, frozen=True):
 
 
 def read_entries(stores: Stores) -> list[Entry]:
-    """Every transaction of every tier once; of its copies, the one with the most votes."""
+    """Every transaction of every tier once; of its copies, the one with the most votes.
+
+    What became final after it was stored has its votes and rewards from the outcome beside it.
+    """
     best: dict[str, Entry] = {}
     for record in _records(stores):
         entry = entry_of(record)
         known = best.get(entry.transaction_id)
         if known is None or (entry.final, len(entry.votes)) > (known.final, len(known.votes)):
             best[entry.transaction_id] = entry
+    for continent in stores.mongo_uris:
+        for outcome in atlas_records(stores, continent, FINALITY):
+            name = str(outcome["transaction_id"])
+            if name in best:
+                best[name] = with_outcome(best[name], outcome)
     return [best[name] for name in sorted(best)]
+
+
+def with_outcome(entry: Entry, outcome: Mapping[str, Any]) -> Entry:
+    """The entry as it is once `reconcile` has collected its votes; a rejection pays nothing."""
+    if entry.final or outcome["outcome"] != "final":
+        return entry
+    later = {name: outcome[name] for name in ("votes", "rewards")}
+    return entry_of({**msgspec.structs.asdict(entry), "final": True, **later})
 
 
 def entry_of(record: Mapping[str, Any]) -> Entry:

@@ -81,6 +81,9 @@ def sample_events(
             ("PersistAtlasFunction", "PersistDynamodbFunction", "PersistImmudbFunction"),
             _plain(group),
         ),
+        "ReconcileFunction": {"action": "gather", "continent": account.continent.value},
+        # It reads nothing of its event, which is the scheduler's.
+        "CanaryFunction": {},
         "AuditFunction": _queue_event("audit.fifo", json.dumps(_audit_event(account))),
     }
 

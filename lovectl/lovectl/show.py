@@ -196,3 +196,36 @@ def _quantity(value: float) -> str:
     if value >= 1_000_000:
         return f"{value / 1_000_000:,.1f} M"
     return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
+
+
+def load_table(report: Mapping[str, Any]) -> Table:
+    """Rates that were tried, then the one that held, and what came beyond it."""
+    table = Table(
+        "requests/s",
+        "transactions/s",
+        "seconds",
+        "answers",
+        "stored after, p50 / p99 ms",
+        "net p99 ms",
+        "holds",
+        title=f"no-op machine: {report['noop_ms']['p50_ms']:.0f} ms at p50; lost {report['lost']}",
+    )
+    for one in (*report["trials"], report["held"]):
+        after = one["stored_after_ms"]
+        net = one["stored_after_net_p99_ms"]
+        table.add_row(
+            f"{one['requests_per_s']:.2f}",
+            f"{one['transactions_per_s']:.1f}",
+            f"{one['seconds']:.0f}",
+            " ".join(f"{status}: {count}" for status, count in one["statuses"].items()),
+            "—" if after is None else f"{after['p50_ms']:.0f} / {after['p99_ms']:.0f}",
+            "—" if net is None else f"{net:.0f}",
+            "yes" if one["holds"] else "no",
+        )
+    many = report["beyond"]["many_senders"]
+    for name, beyond in report["beyond"].items():
+        answers = " ".join(f"{status}: {count}" for status, count in beyond["statuses"].items())
+        rate = f"{many['requests_per_s']:.2f}" if beyond is many else "burst"
+        table.add_row(rate, name.replace("_", " "), "", answers, "", "", "")
+    table.caption = f"inbox drained after {report['drained_s']} s"
+    return table

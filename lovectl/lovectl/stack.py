@@ -9,7 +9,7 @@ import fcntl
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,10 +133,13 @@ class Stack:
 
 @contextmanager
 def running(
-    name: str = DEFAULT_NAME, say: Say | None = None, source: Path = REPOSITORY
+    name: str = DEFAULT_NAME,
+    say: Say | None = None,
+    source: Path = REPOSITORY,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
     """A stack of its own for as long as the block lasts, also when it fails."""
-    stack = up(name, say, source)
+    stack = up(name, say, source, environment)
     try:
         yield stack
     finally:
@@ -149,7 +152,12 @@ def find(name: str = DEFAULT_NAME) -> Stack | None:
     return Stack(state) if state is not None and state.all_running() else None
 
 
-def up(name: str = DEFAULT_NAME, say: Say | None = None, source: Path = REPOSITORY) -> Stack:
+def up(
+    name: str = DEFAULT_NAME,
+    say: Say | None = None,
+    source: Path = REPOSITORY,
+    environment: Mapping[str, str] | None = None,
+) -> Stack:
     """Start every server, deploy the template, and give the running stack.
 
     The servers end with this process, however it ends, unless `lovectl.guardian.release_all` is
@@ -163,6 +171,8 @@ def up(name: str = DEFAULT_NAME, say: Say | None = None, source: Path = REPOSITO
         Gets a line of progress now and then; by default they go to standard error.
     source : Path
         Holds `template.yaml`, `functions/` and `statemachine/`.
+    environment : mapping, optional
+        Settings of functions over the local stack's own; an empty one leaves the function's default.
 
     Raises
     ------
@@ -180,7 +190,10 @@ def up(name: str = DEFAULT_NAME, say: Say | None = None, source: Path = REPOSITO
                 raise AlreadyRunning(name)
             take_down(old)  # what is left of one that died
         shutil.rmtree(directory)
-        return _Starting(name, private_directory(directory), say or _to_stderr, source).start()
+        settings = dict(environment or {})
+        return _Starting(
+            name, private_directory(directory), say or _to_stderr, source, settings
+        ).start()
 
 
 def take_down(state: StackState) -> None:
@@ -234,7 +247,10 @@ def status(name: str = DEFAULT_NAME) -> dict[str, Any]:
 class _Starting:
     """One start of a stack, from nothing to the deployed template."""
 
-    def __init__(self, name: str, directory: Path, say: Say, source: Path) -> None:
+    def __init__(
+        self, name: str, directory: Path, say: Say, source: Path, environment: dict[str, str]
+    ) -> None:
+        self.environment = environment
         self.directory = directory
         self.logs = private_directory(directory / "logs")
         self.say = say
@@ -352,9 +368,11 @@ class _Starting:
         environment["AUDIT_BACKOFF_MAX_S"] = "2"
         environment["BACKOFF_MAX_S"] = "5"
         environment["RATE_TIMEOUT_MS"] = "1500"
+        environment["INBOX_DEPTH_TIMEOUT_MS"] = "1500"
         # So that a test needn't wait five minutes for a key that was taken away.
         environment["JWKS_TTL_S"] = "20"
         environment["JWKS_COOLDOWN_S"] = "1"
+        environment.update(self.environment)
         return MiniStackServer(
             private_directory(self.directory / "ministack"),
             self.ports["ministack"],

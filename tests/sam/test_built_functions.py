@@ -18,6 +18,13 @@ def message_id(functions: Functions, name: str) -> str:
     return str(event["Records"][0]["messageId"])
 
 
+def copies(functions: Functions, transaction_id: str) -> int:
+    """Records of this transaction in DynamoDB."""
+    table = functions.outputs["TransactionsTableName"]
+    stored = functions.server.client("dynamodb").scan(TableName=table)["Items"]
+    return sum(one["pk"] == {"S": f"transaction#{transaction_id}"} for one in stored)
+
+
 def test_every_deployed_function_has_an_event(functions: Functions) -> None:
     assert [
         name for name in functions.names if not (functions.events / f"{name}.json").exists()
@@ -45,10 +52,11 @@ def test_send_answers_202_and_the_transaction_is_in_the_inbox(functions: Functio
     assert transaction_id in message["Body"]
 
 
-def test_dispatch_keeps_the_message_while_no_pipeline_answers(functions: Functions) -> None:
-    answer = functions.invoke("DispatchFunction")
-    failed = [one["itemIdentifier"] for one in answer["batchItemFailures"]]
-    assert failed == [message_id(functions, "DispatchFunction")]
+def test_dispatch_acknowledges_what_the_pipeline_has_stored(functions: Functions) -> None:
+    assert functions.invoke("DispatchFunction") == {"batchItemFailures": []}
+    event = json.loads((functions.events / "DispatchFunction.json").read_bytes())
+    [envelope] = json.loads(event["Records"][0]["body"])["envelopes"]
+    assert copies(functions, envelope["header"]["transaction_id"]) == 1
 
 
 def test_pop_finds_the_place(functions: Functions) -> None:
@@ -91,13 +99,12 @@ def test_persist_gives_on_what_a_store_that_is_not_there_can_not_take(
 
 def test_persist_stores_in_dynamodb_under_the_continents_key(functions: Functions) -> None:
     persisted = msgspec.convert(functions.invoke("PersistDynamodbFunction"), Persisted)
+    assert persisted.outcome == "stored", persisted.reason
     [receipt] = persisted.receipts
     assert (receipt.status, receipt.tier, receipt.final) == ("stored", "dynamodb", True)
     again = msgspec.convert(functions.invoke("PersistDynamodbFunction"), Persisted)
     assert [one.transaction_id for one in again.receipts] == [receipt.transaction_id]
-    table = functions.outputs["TransactionsTableName"]
-    stored = functions.server.client("dynamodb").scan(TableName=table)["Items"]
-    assert sum(receipt.transaction_id in json.dumps(one, default=str) for one in stored) == 1
+    assert copies(functions, receipt.transaction_id) == 1
 
 
 def test_audit_keeps_the_event_in_the_spool_while_immudb_is_not_there(
@@ -106,3 +113,14 @@ def test_audit_keeps_the_event_in_the_spool_while_immudb_is_not_there(
     answer = functions.invoke("AuditFunction")
     failed = [one["itemIdentifier"] for one in answer["batchItemFailures"]]
     assert failed == [message_id(functions, "AuditFunction")]
+
+
+def test_reconcile_tells_that_a_cluster_is_away(functions: Functions) -> None:
+    assert functions.invoke("ReconcileFunction")["outcome"] == "unavailable"
+
+
+def test_the_canary_comes_back_from_the_one_tier_that_is_there(functions: Functions) -> None:
+    answer = functions.invoke("CanaryFunction")
+    assert answer["outcome"] == "failed"
+    outcomes = {one["tier"]: one["outcome"] for one in answer["tiers"]}
+    assert outcomes == {"atlas": "failed", "dynamodb": "ok", "immudb": "failed"}

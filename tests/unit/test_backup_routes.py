@@ -50,3 +50,22 @@ def test_a_transaction_on_a_shut_route_is_told_from_one_on_a_later_route() -> No
         "immudb": 1,
         "none": 0,
     }
+    assert not taken.as_designed
+
+
+@pytest.mark.parametrize(
+    ("others", "as_designed"),
+    [
+        ([], True),
+        ([Kept("immudb", NOBODY, NOBODY)] * 2, True),
+        ([Kept("immudb", NOBODY, NOBODY)] * 3, False),
+        ([Kept("atlas", NOBODY, NOBODY)], False),
+        ([Kept(None, NOBODY, NOBODY)], False),
+    ],
+    ids=["all", "few later", "many later", "one by a shut route", "one nowhere"],
+)
+def test_a_phase_goes_as_designed_unless_routes_were_shut_or_missed(
+    others: list[Kept], as_designed: bool
+) -> None:
+    kept = [Kept("dynamodb", NOBODY, NOBODY)] * 20
+    assert Taken.by([*kept, *others], "dynamodb").as_designed == as_designed

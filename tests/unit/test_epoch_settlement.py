@@ -19,7 +19,7 @@ from federation.registry import (
     Registry,
     RegistryError,
 )
-from lovectl.ledger import Entry, EpochEntries, entry_of, of_epoch, settle, uptime_ppm
+from lovectl.ledger import Entry, EpochEntries, entry_of, of_epoch, settle, uptime_ppm, with_outcome
 from lovectl.registry_changes import (
     next_registry,
     parse_candidate,
@@ -183,6 +183,20 @@ def test_records_of_all_tiers_read_alike() -> None:
     }
     assert entry_of(record) == entry_of(atlas)
     assert entry_of(record).rewards == (("a", 3),)
+
+
+def test_what_became_final_later_counts_with_its_later_votes_and_rewards() -> None:
+    whole = entry(1, "ab", [("a", 5), ("b", 5)])
+    pending = msgspec.structs.replace(whole, final=False, votes=whole.votes[:1], rewards=())
+    outcome = {
+        "outcome": "final",
+        "votes": [{"delegate_id": a, "signature": b} for a, b in whole.votes],
+        "rewards": [{"delegate_id": a, "amount": b} for a, b in whole.rewards],
+    }
+    assert with_outcome(pending, outcome) == whole
+    assert with_outcome(pending, {**outcome, "outcome": "rejected"}) == pending
+    assert with_outcome(whole, {**outcome, "rewards": []}) == whole
+    assert settle(of_epoch([with_outcome(pending, outcome)], REGISTRY), []).due == {"a": 5, "b": 5}
 
 
 def test_a_change_holds_what_was_asked_for_and_else_what_was() -> None:

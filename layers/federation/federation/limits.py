@@ -109,12 +109,13 @@ SECRET_BYTES_MAX: Final = 64 * 1024
 PARAMETER_CHARACTERS_MAX: Final = 4_096
 #: A refused registry is written down once in so long, not at each call.
 REGISTRY_REFUSAL_INTERVAL_S: Final = 60.0
+
 #: Work entries that one round of `reconcile` looks through, and what it takes of them at once: a
 #: batch that grows by its votes and rewards, and by the names of its work entries.
 PENDING_SCAN_MAX: Final = 1_000
 RECONCILE_BATCH_BYTES_MAX: Final = 100 * 1024
 #: A pending transaction is tried at least once in so many minutes, however old.
-RETRY_PERIOD_MIN_MAX: Final = 60
+RETRY_PERIOD_MIN_MAX: Final = 64
 #: A work entry without a record is of an attempt that has ended; those take seconds.
 SPURIOUS_AGE_MS: Final = 3_600_000
 
@@ -143,3 +144,7 @@ CANARY_KEPT_S: Final = 600
 REDRIVES_MAX: Final = 3
 #: Looks at the dead letters in one run, of ten messages each.
 REDRIVE_LOOKS_MAX: Final = 20
+#: What waits in the inbox is to be stored within this time: who would wait longer is answered 503.
+INBOX_DRAIN_S: Final = 60
+#: The inbox is asked how much waits at most so often.
+INBOX_DEPTH_TTL_S: Final = 1.0

@@ -1,22 +1,21 @@
-"""After an outage: `reconcile` runs until every transaction is final, and the copies that count."""
+"""After an outage: `reconcile` runs until every transaction is final; and which copies count."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from lovectl.access import Access
-from lovectl.checker import Stores, read_copies
+from lovectl.checker import ImmudbAccess, Stores, dynamodb_records, immudb_found, read_copies
 from lovectl.client import ApiError, Client
+from lovectl.reconcile import reconcile
 from lovectl.sending import READS_AT_ONCE, Accepted, Progress
 from lovectl.verdict import Copy
 
-#: The output of template.yaml that names reconcile's state machine.
-RECONCILE: Final = "ReconcileArn"
-RUN_TIMEOUT_S: Final = 120.0
-POLL_S: Final = 0.5
-ENDED: Final = {"SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"}
+#: Marks of copies that were brought home: an attribute in DynamoDB, an entry in immuDB.
+DYNAMODB_MARK: Final = "reconciled_at_ms"
+IMMUDB_MARK: Final = "reconciled:"
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,9 @@ class Recovery:
 def reconcile_until(
     access: Access, accepted: Sequence[Accepted], timeout_s: float, progress: Progress | None
 ) -> Recovery:
-    """Run reconcile again and again until the API says of each that it is final, or time is up."""
+    """Run reconcile until nothing lies in a fallback and the API says that all is final, or time is up."""
     began_s = time.monotonic()
+    ids = {one.transaction_id for one in accepted}
     final: set[str] = set()
     runs = 0
     with access.client() as client:
@@ -43,50 +43,55 @@ def reconcile_until(
             if progress is not None:
                 progress(len(found))
             seconds = time.monotonic() - began_s
-            if len(final) == len(accepted) or seconds > timeout_s:
+            done = len(final) == len(ids) and not _away(access.stores, ids)
+            if done or seconds > timeout_s:
                 return Recovery(final, runs, round(seconds, 1))
-            run_reconcile(access)
+            reconcile(access)
             runs += 1
-
-
-def run_reconcile(access: Access) -> str:
-    """One run of reconcile's state machine; gives how it ended.
-
-    Raises
-    ------
-    KeyError
-        The stack has no reconcile.
-    """
-    states = access.aws("stepfunctions")
-    started = states.start_execution(stateMachineArn=access.outputs[RECONCILE], input="{}")
-    ends_s = time.monotonic() + RUN_TIMEOUT_S
-    while time.monotonic() < ends_s:
-        said = states.describe_execution(executionArn=started["executionArn"])
-        if said["status"] in ENDED:
-            return str(said["status"])
-        time.sleep(POLL_S)
-    return "RUNNING"
 
 
 def live_copies(stores: Stores) -> list[Copy]:
     """The copies that count as money: those that reconcile has marked as brought home don't."""
-    return read_copies(stores)
+    copies = read_copies(stores)
+    in_immudb = [one.transaction_id for one in copies if one.tier == "immudb"]
+    marked = {
+        "dynamodb": {
+            one["pk"]["S"].partition("#")[2]
+            for one in dynamodb_records(stores)
+            if DYNAMODB_MARK in one
+        },
+        "immudb": _marked_in_immudb(stores.immudb, in_immudb),
+    }
+    return [one for one in copies if one.transaction_id not in marked.get(one.tier, ())]
+
+
+def _away(stores: Stores, ids: Collection[str]) -> bool:
+    """Whether any of these lies elsewhere than at home."""
+    return any(one.tier != "atlas" and one.transaction_id in ids for one in live_copies(stores))
+
+
+def _marked_in_immudb(access: ImmudbAccess, transaction_ids: Sequence[str]) -> set[str]:
+    keys = [f"{IMMUDB_MARK}{one}".encode() for one in transaction_ids]
+    marked = set()
+    for one, found in zip(transaction_ids, immudb_found(access, keys), strict=True):
+        if isinstance(found, Exception):
+            raise found
+        if found is not None:
+            marked.add(one)
+    return marked
 
 
 def _final(client: Client, accepted: Sequence[Accepted]) -> set[str]:
     def look(one: Accepted) -> str | None:
         try:
-            answer: dict[str, Any] | None = client.read(one.account, one.transaction_id)
+            answer = client.read(one.account, one.transaction_id)
         except ApiError as error:
             if 0 < error.status < 500:
                 raise
             return None
         receipt = (answer or {}).get("receipt", {})
-        return (
-            one.transaction_id
-            if receipt.get("status") == "stored" and receipt.get("final")
-            else None
-        )
+        is_final = receipt.get("status") == "stored" and receipt.get("final")
+        return one.transaction_id if is_final else None
 
     with ThreadPoolExecutor(READS_AT_ONCE) as pool:
         return {one for one in pool.map(look, accepted) if one is not None}

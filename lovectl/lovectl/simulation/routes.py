@@ -12,6 +12,8 @@ from lovectl.delegates import FULL_NODES, LIGHT_NODES, NODES, STAKES
 #: In the order in which they are taken. A transaction's route is the first that kept it.
 Route = Literal["light_nodes", "full_nodes", "atlas", "dynamodb", "immudb", "none"]
 ROUTES: Final[tuple[Route, ...]] = get_args(Route)
+#: Of a phase; a machine that stands still for a moment sends a batch by a later route.
+LATER_SHARE_MAX: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -93,3 +95,13 @@ class Taken:
     def later(self) -> int:
         """How many a busy machine sent on to a later route; none of them is lost by that."""
         return sum(self.routes[route] for route in ROUTES[ROUTES.index(self.designed) + 1 :])
+
+    @property
+    def as_designed(self) -> bool:
+        """Most by the designed route, none by a shut one, none nowhere, few by a later one."""
+        return (
+            self.main == self.designed
+            and not self.earlier
+            and not self.routes["none"]
+            and self.later <= LATER_SHARE_MAX * sum(self.routes.values())
+        )
