@@ -22,7 +22,7 @@ from persist.tier import NONCE_CONFLICT
 from reconcile.electorate import Electorate
 
 MINUTE_MS: Final = 60_000
-#: The period between two tries doubles as its age, in so many minutes, does.
+#: Each minute for so long, then each second one, and so on with each doubling of the age.
 AGE_A_PERIOD: Final = 10
 #: What this storing, and this vote, say anew.
 _SAID_ANEW: Final = (
@@ -220,7 +220,8 @@ def is_due(entry: PendingEntry, now_ms: int) -> bool:
     """Whether this minute's run tries it: each minute at first, the more seldom the older it is.
 
     An entry is never changed, so its age alone decides, and its id which of the minutes: old ones
-    are spread evenly over the runs.
+    are spread evenly over the runs. The minutes between two tries double: so each try of a longer
+    period is one of the shorter too, and growing older never skips it.
 
     Examples
     --------
@@ -228,9 +229,7 @@ def is_due(entry: PendingEntry, now_ms: int) -> bool:
     True
     """
     age_min = max(0, now_ms - entry.since_ms) // MINUTE_MS
-    # Powers of two, so that a period that grows never steps over the minute it was waiting for.
-    doublings = (1 + age_min // AGE_A_PERIOD).bit_length() - 1
-    period_min = min(RETRY_PERIOD_MIN_MAX, 1 << doublings)
+    period_min = min(RETRY_PERIOD_MIN_MAX, 1 << (age_min // AGE_A_PERIOD).bit_length())
     phase = int.from_bytes(hashlib.sha256(entry.transaction_id.encode()).digest()[:4], "big")
     return (now_ms // MINUTE_MS + phase) % period_min == 0
 
