@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from lovectl.access import Access
-from lovectl.canary import run_canary
 from lovectl.checker import atlas_records, read_copies
 from lovectl.delegates import EPOCH
 from lovectl.faults import taken_down
@@ -152,8 +151,6 @@ class _Run:
         ends_s = time.monotonic() + WELL_TIMEOUT_S
         with self._access.client() as client:
             while True:
-                # Breakers of stores are closed by the canary; nobody's payment has to.
-                run_canary(self._access)
                 sent = post_all(client, plan(self._access.issuer, WELL_COUNT))
                 self.probes += sent
                 answers = wait_for_receipts(
