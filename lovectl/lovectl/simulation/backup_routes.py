@@ -163,7 +163,9 @@ class _Run:
 
     def _kept(self, ids: Collection[str]) -> dict[str, Kept]:
         """Where each lies now, by the stores themselves and the full nodes themselves."""
-        copies = {one.transaction_id: one for one in read_copies(self._access.stores)}
+        # Where the answer to a write was lost the next store has a copy too: the first one counts.
+        found = read_copies(self._access.stores)
+        copies = {one.transaction_id: one for one in reversed(found)}
         voters = {
             one["_id"]: _voters(copies[one["_id"]], one["votes"], self._keys)
             for continent in self._access.stores.mongo_uris
