@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from lovectl.access import Access
 from lovectl.checker import atlas_records, read_copies
-from lovectl.delegates import EPOCH
 from lovectl.faults import taken_down
 from lovectl.measures import spread
 from lovectl.pki import TransportPki
@@ -167,7 +166,9 @@ class _Run:
         found = read_copies(self._access.stores)
         copies = {one.transaction_id: one for one in reversed(found)}
         voters = {
-            one["_id"]: _voters(copies[one["_id"]], one["votes"], self._keys)
+            one["_id"]: _voters(
+                copies[one["_id"]], one["votes"], self._keys, self._full_nodes.epoch
+            )
             for continent in self._access.stores.mongo_uris
             for one in atlas_records(self._access.stores, continent)
             if one["_id"] in ids and one["_id"] in copies
@@ -184,7 +185,7 @@ class _Run:
 
 
 def _voters(
-    copy: Copy, votes: Iterable[Mapping[str, str]], keys: Mapping[str, bytes]
+    copy: Copy, votes: Iterable[Mapping[str, str]], keys: Mapping[str, bytes], epoch: int
 ) -> frozenset[str]:
     """Whose votes in a record are their signatures over this transaction."""
     ballot = Ballot(
@@ -196,7 +197,7 @@ def _voters(
         public_key=b"",
         signature=b"",
     )
-    message = vote_bytes(EPOCH, ballot)
+    message = vote_bytes(epoch, ballot)
     return frozenset(
         one["delegate_id"]
         for one in votes
