@@ -95,6 +95,8 @@ def bench(running: Federation, rounds: int) -> dict[str, Any]:
             "cpus": os.cpu_count(),
             "processor": platform.processor() or platform.machine(),
             "python": platform.python_version(),
+            # Seven nodes and whatever else the machine does share its cores.
+            "load_1min": round(os.getloadavg()[0], 2),
         },
         "light_nodes": len(LIGHT_NODES),
         "full_nodes": len(FULL_NODES),
