@@ -36,8 +36,8 @@ DRAIN_PER_S: Final = 10
 PARAMETERS: Final = (
     "ContinentsAtOnce=2",
     f"CorsOrigins={CORS_ORIGIN}",
-    "ReconcileSchedule=DISABLED",
     f"InboxDrainPerSecond={DRAIN_PER_S}",
+    "ReconcileSchedule=DISABLED",
 )
 LAYERS: Final = ("rust_core", "federation", "dependencies")
 
