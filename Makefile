@@ -9,6 +9,8 @@ UV := $(CACHE)/uv/bin/uv
 RUN := $(UV) run --frozen --no-sync
 ASL_VALIDATOR := node_modules/.bin/asl-validator
 GITLEAKS := $(CACHE)/gitleaks
+# Where Docker's command line looks for its plugins; it isn't needed itself.
+COMPOSE := $(CACHE)/docker/cli-plugins/docker-compose
 export SAM_CLI_TELEMETRY := 0
 export CARGO_TARGET_DIR := $(CACHE)/cargo
 # Byte code is what makes a second start quick; some machines switch it off.
@@ -38,7 +40,13 @@ demo: setup ## start all servers, send 700 transactions, break a store, stop
 .PHONY: test
 test: setup $(ASL_VALIDATOR) ## every test: unit, integration, end to end, simulation; Rust too
 	cargo test --release --locked --manifest-path layers/rust_core/Cargo.toml -- --show-output
-	$(RUN) pytest -q -m 'not sam and not pqtls'
+	$(RUN) pytest -q -m 'not sam and not pqtls and not containers'
+
+MINUTES ?= 10
+SEED ?=
+.PHONY: chaos
+chaos: setup ## random faults for MINUTES=10 (SEED=… replays them), then the checker's verdict
+	$(RUN) lovectl chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --report $(CACHE)/chaos.html
 
 .PHONY: test-kill
 test-kill: setup ## kill a voting delegate 1,000 times at random: no nonce is signed for two transactions
@@ -62,6 +70,19 @@ $(TRIXIE)/ready:
 	rm -rf $(TRIXIE)/root/var/cache/apt $(TRIXIE)/root/var/lib/apt/lists
 	@touch $@
 
+ENGINE := $(CACHE)/engine
+
+.PHONY: test-containers
+test-containers: setup $(ENGINE)/ready $(COMPOSE) ## builds the delegate's image, runs compose.yaml's seven (as root, on Debian)
+	LOVE_ENGINE=$(ENGINE) LOVE_COMPOSE=$(COMPOSE) $(RUN) pytest -q -m containers tests/containers
+
+.PHONY: test-sam
+test-sam: build $(ENGINE)/ready ## each built function by `sam local invoke` (as root, on Debian)
+	LOVE_ENGINE=$(ENGINE) $(RUN) pytest -q -m sam tests/sam
+
+$(ENGINE)/ready: infrastructure/containers/engine.sh
+	infrastructure/containers/engine.sh $(ENGINE)
+
 .PHONY: lint
 lint: setup $(ASL_VALIDATOR) $(GITLEAKS) ## style, types, templates, secrets
 	$(RUN) ruff check .
@@ -75,6 +96,7 @@ lint: setup $(ASL_VALIDATOR) $(GITLEAKS) ## style, types, templates, secrets
 	AWS_DEFAULT_REGION=us-east-1 $(RUN) sam validate --lint
 	$(RUN) cfn-lint template.yaml infrastructure/kms/replicas.yaml
 	$(ASL_VALIDATOR) --json-path statemachine/pipeline.asl.json
+	$(ASL_VALIDATOR) --json-path statemachine/reconcile.asl.json
 	$(GITLEAKS) git --no-banner --redact . # every commit
 	$(GITLEAKS) git --no-banner --redact --pre-commit . # and what is not committed yet
 	if command -v terraform >/dev/null; then terraform fmt -check -diff -recursive infrastructure/terraform; \
@@ -84,6 +106,16 @@ $(ASL_VALIDATOR): package-lock.json
 	npm ci --no-audit --no-fund --silent
 	@touch $@
 
+.PHONY: compose-config
+compose-config: $(COMPOSE) ## compose.yaml as Docker Compose reads it (the first time builds Compose: 2 minutes)
+	if command -v docker >/dev/null; then DOCKER_CONFIG=$(CACHE)/docker docker compose config --quiet; \
+	else $(COMPOSE) config --quiet; fi
+
+$(COMPOSE): infrastructure/compose/go.mod infrastructure/compose/go.sum
+	cd infrastructure/compose && CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -trimpath -ldflags '-s -w' \
+	  -o $@ github.com/docker/compose/v2/cmd
+	@touch $@
+
 $(GITLEAKS): infrastructure/gitleaks/go.mod infrastructure/gitleaks/go.sum
 	cd infrastructure/gitleaks && CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -trimpath -ldflags '-s -w' \
 	  -o $@ github.com/zricethezav/gitleaks/v8
@@ -91,7 +123,9 @@ $(GITLEAKS): infrastructure/gitleaks/go.mod infrastructure/gitleaks/go.sum
 
 .PHONY: bench
 bench: setup ## each stage and the whole way, beside a same-shaped no-op state machine
+	$(RUN) python benchmarks/votes.py
 	$(RUN) python benchmarks/pipeline.py
+	$(RUN) python benchmarks/failover.py
 
 .PHONY: bench-core
 bench-core: setup ## each function of the Rust core beside raw crates and Python's libraries
@@ -100,9 +134,18 @@ bench-core: setup ## each function of the Rust core beside raw crates and Python
 	  --message-format=json-render-diagnostics > $(CACHE)/beside.json
 	$(RUN) python benchmarks/core $(CACHE)/beside.json $(BENCH_CORE)
 
+.PHONY: load
+load: setup ## the highest rate that the local stack holds for 3 minutes, and what it says beyond
+	$(RUN) lovectl load --minutes $${MINUTES:-3}
+
+.PHONY: bench-breakers
+bench-breakers: setup ## our circuit breaker beside kept libraries
+	$(UV) sync --frozen --inexact --group bench --compile-bytecode --quiet
+	$(RUN) python benchmarks/breakers.py
+
 .PHONY: simulate
-simulate: setup ## the three outages: atlas, atlas and DynamoDB, everything
-	for scenario in atlas-down atlas-and-dynamodb-down all-down-then-back; do \
+simulate: setup ## outages of stores, the backup routes, double spending
+	for scenario in atlas-down atlas-and-dynamodb-down all-down-then-back backup-routes double-spend; do \
 	  $(RUN) lovectl simulate $$scenario; \
 	done
 

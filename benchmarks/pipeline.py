@@ -16,7 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from noop_machine import deploy_noop, noop_execution_ms
 from pymongo import MongoClient
 from rich.table import Table
 
@@ -25,6 +24,7 @@ from lovectl import show
 from lovectl.access import Access, started_access
 from lovectl.checker import DATABASE, read_copies
 from lovectl.measures import STAGES, function_log_lines, spread, stage_times
+from lovectl.noop_machine import deploy_noop, noop_execution_ms
 from lovectl.sending import plan, post_all
 from lovectl.verdict import judge
 

@@ -9,7 +9,7 @@ from dpos.delegates import Delegates
 from dpos.electorate import GrpcElectorate
 from dpos.voting import collect_votes
 from federation.batch import Batch
-from federation.secrets import read_secret
+from federation.registry_source import read_delegates
 from federation.settings import load_settings
 from federation.telemetry import stage_handler, stage_logger
 
@@ -17,9 +17,10 @@ _log = stage_logger("dpos")
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Where the delegates are, and how long they are waited for."""
+    """Where the delegates are, which registry is trusted, how long votes are waited for."""
 
     delegates_secret: str
+    registry_pin: str
     vote_deadline_ms: int = 80
     vote_cold_deadline_ms: int = 1_000
 
@@ -28,7 +29,8 @@ class Settings(msgspec.Struct, frozen=True):
 def handler(event: dict[str, Any], context: Any) -> Any:
     """Collect the votes of a batch."""
     settings = _settings()
-    delegates = Delegates.of_secret(read_secret(settings.delegates_secret))
+    elected = read_delegates(settings.delegates_secret, settings.registry_pin, "dpos")
+    delegates = Delegates.of_secret(elected.secret)
     electorate = _electorate(delegates, settings.vote_deadline_ms, settings.vote_cold_deadline_ms)
     return msgspec.to_builtins(collect_votes(msgspec.convert(event, Batch), delegates, electorate))
 

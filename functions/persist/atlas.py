@@ -4,6 +4,7 @@ import asyncio
 import os
 import tempfile
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -14,21 +15,30 @@ from typing import Any, Final, TypeVar
 import msgspec
 import pymongo
 from botocore.exceptions import BotoCoreError, ClientError
-from pymongo.errors import AutoReconnect, BulkWriteError, NetworkTimeout, PyMongoError
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    EncryptionError,
+    NetworkTimeout,
+    PyMongoError,
+)
 from pymongo.uri_parser import parse_uri
 
+from federation.limits import BREAKER_PATIENCE_S, CANARY_KEPT_S
 from federation.regions import CLUSTERS, CONTINENTS, NEAREST, Continent
 from federation.route_providers import RoutesUnavailable
 from federation.routing import Route, Router, start_router
 from federation.settings import both, load_settings
-from persist.breaker import Breaker
+from persist.breaker import Breaker, BreakerState, StoreBreakers, caller_now, calling_as
+from persist.breaker_changes import note_change
 from persist.customer_keys import CustomerKeys
-from persist.encryption_schema import DATABASE, TRANSACTIONS
+from persist.encryption_schema import CANARY, DATABASE, TRANSACTIONS
 from persist.field_encryption import CsfleMode, FieldKeys, aws_credentials, data_key_name
+from persist.finality import FINALITY, PENDING, entry_of, finality_in, with_finality
 from persist.login import Handshake, note_failure
 from persist.motor_db_handler import Document, MotorDBHandler
 from persist.record import Record, Rejection
-from persist.tier import Inserted, TierUnavailable
+from persist.tier import Entry, Inserted, Part, TierUnavailable, part_of
 
 REJECTIONS: Final = "rejections"
 PAIRS: Final = {
@@ -53,6 +63,11 @@ class AtlasSettings(msgspec.Struct, frozen=True):
     allow_cross_region : bool
         Write to the nearest other continent's cluster while the home's can't be reached. By default
         a record leaves its continent's clusters only for tiers 2 and 3.
+    persist_timeout_ms, read_timeout_ms, persist_slow_ms : int
+        For what a batch writes, and for what a reader asks; a batch that took longer than `persist_slow_ms`
+        counts as a failure, though it is stored.
+    cold_timeout_ms, probe_timeout_ms : int
+        For connecting: whoever brings money waits less than the canary.
     """
 
     kms_key_arns: str
@@ -61,8 +76,11 @@ class AtlasSettings(msgspec.Struct, frozen=True):
     csfle_mode: CsfleMode = "explicit"
     crypt_shared_path: str = ""
     persist_timeout_ms: int = 120
-    cold_timeout_ms: int = 3_000
+    persist_slow_ms: int = 100
+    cold_timeout_ms: int = 500
+    probe_timeout_ms: int = 3_000
     read_timeout_ms: int = 1_000
+    breaker_patience_s: float = BREAKER_PATIENCE_S
 
 
 class AtlasTier:
@@ -78,7 +96,15 @@ class AtlasTier:
         )
         self._handlers: dict[_Way, _Connected] = {}
         self._connecting: defaultdict[_Way, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._breakers = {one.value: Breaker() for one in CONTINENTS}
+        patience_s, slow_s = settings.breaker_patience_s, settings.persist_slow_ms / 1000
+        self._breakers = {
+            one.value: StoreBreakers(f"atlas/{one.value}", patience_s, slow_s, note_change)
+            for one in CONTINENTS
+        }
+        self._kms_breakers = {
+            one.value: StoreBreakers(f"kms/{one.value}", patience_s, changed=note_change)
+            for one in CONTINENTS
+        }
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, name="atlas", daemon=True).start()
 
@@ -98,9 +124,34 @@ class AtlasTier:
         """From the cluster that is likely first, then from all others side by side."""
         return self._run(self._fetch(transaction_id, continent))
 
-    def ping(self) -> None:
-        """Every cluster answers."""
-        self._run(self._ping())
+    def canary(self, entries: Mapping[str, Entry]) -> Mapping[str, Entry | TierUnavailable]:
+        """Into the collection `canary` of each cluster; what is older than ten minutes goes."""
+        return self._run(self._canary(entries))
+
+    def breakers(self) -> list[BreakerState]:
+        """Of each cluster, then of each continent's key."""
+        pairs = (*self._breakers.values(), *self._kms_breakers.values())
+        return [one.writes.state() for one in pairs]
+
+    def health(self) -> list[Part]:
+        """Every cluster is asked at once."""
+        return self._run(self._health())
+
+    def at(
+        self,
+        continent: str,
+        work: Callable[[MotorDBHandler], Awaitable[Result]],
+        timeout_ms: int | None = None,
+    ) -> Result:
+        """Do `work` with the handler of a continent's own cluster, behind its breaker.
+
+        It may be done twice, after a connection that was lost: it has to be idempotent.
+
+        Raises
+        ------
+        TierUnavailable
+        """
+        return self._run(self._guarded((continent, continent), work, timeout_ms))
 
     async def _insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
         async def write(handler: MotorDBHandler, cluster: str | None) -> Inserted:
@@ -109,10 +160,11 @@ class AtlasTier:
                 _document(record, sealed) for record, (_, sealed) in zip(here, records, strict=True)
             ]
             stored = {record.transaction_id: record for record in here}
+            await _note_pending(handler, here)
             try:
                 await handler.insert_many(TRANSACTIONS, documents)
             except BulkWriteError as error:
-                doubtful = [here[n] for n in _duplicates(error)]
+                doubtful = [here[n] for n in only_duplicates(error)]
                 for record in doubtful:
                     del stored[record.transaction_id]
                 ids = [record.transaction_id for record in doubtful]
@@ -145,7 +197,7 @@ class AtlasTier:
             try:
                 await handler.insert_many(REJECTIONS, documents)
             except BulkWriteError as error:
-                known = {"_id": {"$in": [documents[n]["_id"] for n in _duplicates(error)]}}
+                known = {"_id": {"$in": [documents[n]["_id"] for n in only_duplicates(error)]}}
                 first = await handler.find(REJECTIONS, known)
                 kept.update({one["_id"]: msgspec.convert(one, Rejection) for one in first})
             return kept
@@ -201,17 +253,59 @@ class AtlasTier:
         async def look(handler: MotorDBHandler) -> tuple[Record, bytes] | Rejection | None:
             found = await handler.find_one(TRANSACTIONS, {"_id": transaction_id})
             if found is not None:
-                return record_in(found), bytes(found["content"])
+                record = await _settled(handler, record_in(found))
+                return record, bytes(found["content"])
             rejection = await handler.find_one(REJECTIONS, {"_id": transaction_id})
             return None if rejection is None else msgspec.convert(rejection, Rejection)
 
         return await self._guarded((continent, continent), look, self._settings.read_timeout_ms)
 
-    async def _ping(self) -> None:
-        async def ping(handler: MotorDBHandler) -> None:
-            await handler.ping()
+    async def _canary(self, entries: Mapping[str, Entry]) -> dict[str, Entry | TierUnavailable]:
+        async def one(continent: str) -> Entry | TierUnavailable:
+            record, sealed = entries[continent]
+            query = {"_id": record.transaction_id}
+            old = {"stored_at_ms": {"$lt": record.stored_at_ms - CANARY_KEPT_S * 1000}}
 
-        await asyncio.gather(*(self._guarded((one.value, one.value), ping) for one in CONTINENTS))
+            async def write(handler: MotorDBHandler) -> None:
+                await handler.insert_many(CANARY, [_document(record, sealed)])
+
+            async def read(handler: MotorDBHandler) -> Document | None:
+                found = await handler.find_one(CANARY, query)
+                await handler.delete_many(CANARY, old)
+                return found
+
+            way = (continent, continent)
+            try:
+                await self._guarded(way, write)
+                # Only the write is what a payment waits for, and is judged as one.
+                with calling_as("read"):
+                    found = await self._guarded(way, read, self._settings.read_timeout_ms)
+            except TierUnavailable as error:
+                return error
+            if found is None:
+                return TierUnavailable(f"Atlas {continent}: what was written is not there")
+            return record_in(found), bytes(found["content"])
+
+        answers = await asyncio.gather(*(one(continent) for continent in entries))
+        return dict(zip(entries, answers, strict=True))
+
+    async def _health(self) -> list[Part]:
+        async def ask(continent: str) -> Part:
+            reason = None
+            try:
+                await self._guarded(
+                    (continent, continent),
+                    lambda handler: handler.ping(),
+                    self._settings.read_timeout_ms,
+                )
+            except TierUnavailable as error:
+                reason = error.detail
+            state = self._breakers[continent].writes.state()
+            return Part(continent, "up" if reason is None else "down", reason, state)
+
+        parts = await asyncio.gather(*(ask(one.value) for one in CONTINENTS))
+        keys = [one.writes.state() for one in self._kms_breakers.values()]
+        return [*parts, *(part_of(one) for one in keys)]
 
     async def _guarded(
         self,
@@ -220,12 +314,12 @@ class AtlasTier:
         timeout_ms: int | None = None,
     ) -> Result:
         """Do `work` with a cluster's handler, within the time limits, behind its breaker."""
-        continent = way[0]
-        breaker = self._breakers[continent]
-        if not breaker.allows():
-            raise TierUnavailable(f"Atlas {continent}: resting after failures")
+        continent, home = way
+        breaker, kms = self._breakers[continent].current, self._kms_breakers[home].current
+        self._claim(way, breaker, kms)
         try:
             handler = await self._handler(way)
+            started_s = time.perf_counter()
             with pymongo.timeout((timeout_ms or self._settings.persist_timeout_ms) / 1000):
                 try:
                     answer = await work(handler)
@@ -235,14 +329,46 @@ class AtlasTier:
                     # A connection from before a restart; what is tried is insert-only.
                     answer = await work(handler)
         except RoutesUnavailable as error:
-            breaker.failed()
+            kms.abandoned()
+            breaker.failed(error.reason)
             raise TierUnavailable(f"Atlas {continent}: {error.detail}") from error
         except (PyMongoError, BotoCoreError, ClientError, OSError, TimeoutError) as error:
-            breaker.failed()
+            why = type(error).__name__
+            if self._is_of_kms(continent, error):
+                breaker.abandoned()
+                kms.failed(why)
+                raise TierUnavailable(f"KMS of {home}: {why}") from error
+            kms.abandoned()
+            breaker.failed(why)
             note_failure(f"mongodb {continent}", error, partial(self._handshakes, continent))
-            raise TierUnavailable(f"Atlas {continent}: {type(error).__name__}") from error
-        breaker.succeeded()
+            raise TierUnavailable(f"Atlas {continent}: {why}") from error
+        except asyncio.CancelledError:
+            kms.abandoned()
+            breaker.failed("no answer in time")
+            raise
+        # Reads of other continents' clusters go far; only how long writes take tells of the store.
+        breaker.succeeded(
+            0.0 if breaker is self._breakers[continent].reads else time.perf_counter() - started_s
+        )
+        kms.succeeded()
         return answer
+
+    @staticmethod
+    def _claim(way: _Way, breaker: Breaker, kms: Breaker) -> None:
+        """Raise TierUnavailable unless both breakers allow a try; both then wait for its end."""
+        continent, home = way
+        if kms.refuses():
+            raise TierUnavailable(f"KMS of {home}: {kms.resting()}")
+        if not breaker.allows():
+            raise TierUnavailable(f"Atlas {continent}: {breaker.resting()}")
+        kms.allows()
+
+    def _is_of_kms(self, continent: str, error: BaseException) -> bool:
+        """Whether KMS failed: encryption asks it and the cluster, and the message names the host."""
+        servers = [f"{one.host}:{one.port}" for one in self._handshakes(continent)]
+        return isinstance(error, EncryptionError) and not any(
+            server in str(error) for server in servers
+        )
 
     def _handshakes(self, continent: str) -> list[Handshake]:
         """The servers of the continent's cluster, as far as it is known."""
@@ -303,8 +429,10 @@ class AtlasTier:
             self._settings.csfle_mode,
             self._settings.crypt_shared_path,
         )
-        cold_ms = self._settings.cold_timeout_ms
-        with pymongo.timeout(cold_ms / 1000):
+        settings = self._settings
+        cold_ms = settings.cold_timeout_ms
+        patience_ms = settings.probe_timeout_ms if caller_now() == "canary" else cold_ms
+        with pymongo.timeout(patience_ms / 1000):
             handler = await MotorDBHandler.new(
                 route.uri,
                 DATABASE,
@@ -339,7 +467,11 @@ class AtlasTier:
         return options
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        limit_s = (self._settings.cold_timeout_ms + self._settings.persist_timeout_ms) / 1000
+        settings = self._settings
+        connect_ms = max(settings.cold_timeout_ms, settings.probe_timeout_ms)
+        if caller_now() == "payment":
+            connect_ms = settings.cold_timeout_ms
+        limit_s = (connect_ms + settings.persist_timeout_ms) / 1000
         if self._settings.allow_cross_region:
             limit_s *= 2
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -364,13 +496,32 @@ class _Connected(msgspec.Struct, frozen=True):
     handler: MotorDBHandler
 
 
-def _duplicates(error: BulkWriteError) -> list[int]:
+def only_duplicates(error: BulkWriteError) -> list[int]:
     """Which documents exist already; any other fault, or a missing majority, is raised again."""
     faults = error.details["writeErrors"]
     only_duplicates = all(fault["code"] == DUPLICATE_KEY for fault in faults)
     if not only_duplicates or error.details.get("writeConcernErrors"):
         raise error
     return [fault["index"] for fault in faults]
+
+
+async def _note_pending(handler: MotorDBHandler, records: Sequence[Record]) -> None:
+    """Leave work entries for those that aren't final; before the records, so none is missed."""
+    entries = [entry_of(record).document() for record in records if not record.final]
+    if not entries:
+        return
+    try:
+        await handler.insert_many(PENDING, entries)
+    except BulkWriteError as error:
+        only_duplicates(error)
+
+
+async def _settled(handler: MotorDBHandler, record: Record) -> Record:
+    """The record with the outcome of a later vote, which is looked for only if it may exist."""
+    if record.final:
+        return record
+    found = await handler.find_one(FINALITY, {"_id": record.transaction_id})
+    return with_finality(record, None if found is None else finality_in(found, PAIRS))
 
 
 async def _conflicts(handler: MotorDBHandler, records: Sequence[Record]) -> frozenset[str]:
@@ -410,11 +561,21 @@ async def _accept(host: str, port: int) -> None:
 
 
 def _document(record: Record, sealed: bytes) -> Document:
-    fields = msgspec.to_builtins(record)
-    # Pairs become documents: a query can name their members, and FerretDB takes no array in one.
+    fields = document_fields(record)
+    # It is not stored: on reading `finality` tells it.
+    del fields["refused"]
+    return {"_id": record.transaction_id, **fields, "content": sealed}
+
+
+def document_fields(value: msgspec.Struct) -> Document:
+    """The fields of what has votes and rewards, in the form of a document.
+
+    Pairs become documents: a query can name their members, and FerretDB takes no array in one.
+    """
+    fields: Document = msgspec.to_builtins(value)
     for name, members in PAIRS.items():
         fields[name] = [dict(zip(members, pair, strict=True)) for pair in fields[name]]
-    return {"_id": record.transaction_id, **fields, "content": sealed}
+    return fields
 
 
 def record_in(document: Mapping[str, Any]) -> Record:

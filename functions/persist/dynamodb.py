@@ -1,23 +1,29 @@
 """Tier 2: DynamoDB, conditional puts in transactions; a nonce is an item of its own."""
 
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from federation.aws_clients import dynamodb_client
+from federation.limits import BREAKER_PATIENCE_S, CANARY_KEPT_S, UNRECONCILED_BUCKETS
 from federation.settings import load_settings
-from persist.breaker import Breaker
+from persist.breaker import BreakerState, StoreBreakers, calling_as
+from persist.breaker_changes import note_change
 from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
 from persist.record import Record, Rejection
-from persist.tier import Inserted, TierUnavailable
+from persist.tier import Entry, Inserted, Part, TierUnavailable, part_of
 
 #: DynamoDB takes 100 actions in a transaction; a record is two: itself and its nonce.
 RECORDS_MAX: Final = 50
 #: Each round settles at least one record, or meets other writers of the same ones.
 ROUNDS_MAX: Final = 8
+_NEW: Final = "attribute_not_exists(pk)"
+#: Attribute (and index by it) of what has not been moved to its home cluster: continent and bucket.
+UNRECONCILED: Final = "unreconciled"
 _SETTLED = "ConditionalCheckFailed"
 _AGAIN = ("TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded")
 
@@ -30,8 +36,11 @@ class DynamodbSettings(msgspec.Struct, frozen=True):
     transactions_table: str
     kms_key_arns: str
     kms_keys_parameter: str = ""
-    persist_timeout_ms: int = 800
-    cold_timeout_ms: int = 3_000
+    persist_timeout_ms: int = 150
+    persist_slow_ms: int = 100
+    cold_timeout_ms: int = 500
+    kms_timeout_ms: int = 150
+    breaker_patience_s: float = BREAKER_PATIENCE_S
 
 
 class DynamodbTier:
@@ -41,26 +50,37 @@ class DynamodbTier:
     ----------
     client, cold_client : boto3 DynamoDB clients
         The second one, with more patience, is used until the table has answered once.
+    breakers : StoreBreakers, optional
+        Of the table.
     """
 
     def __init__(
-        self, client: Any, table: str, encryption: KmsEncryption, cold_client: Any = None
+        self,
+        client: Any,
+        table: str,
+        encryption: KmsEncryption,
+        cold_client: Any = None,
+        breakers: StoreBreakers | None = None,
     ) -> None:
         self._warm_client = client
         self._client = cold_client or client
         self._table = table
         self._encryption = encryption
-        self._breaker = Breaker()
+        self._breakers = breakers or StoreBreakers("dynamodb")
 
     def insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
         """TransactWriteItems, as many as one takes; what a condition refuses is looked at."""
+        self._refuse_if_resting()  # before anything is encrypted
         stored: dict[str, Record] = {}
         conflicts: set[str] = set()
         for start in range(0, len(records), RECORDS_MAX):
             chunk = records[start : start + RECORDS_MAX]
             try:
                 items = {
-                    record.transaction_id: (record, self._item(record, sealed))
+                    record.transaction_id: (
+                        record,
+                        {**self._item(record, sealed), **_unreconciled(record)},
+                    )
                     for record, sealed in chunk
                 }
                 self._insert_chunk(items, stored, conflicts)
@@ -82,8 +102,8 @@ class DynamodbTier:
             return msgspec.json.decode(stored["record"]["S"], type=Record)
         key = f"rejection#{rejection.transaction_id}"
         fields = msgspec.json.encode(rejection).decode()
-        item = {"pk": {"S": key}, "record": {"S": fields}}
-        if self._ask("put_item", Item=item, ConditionExpression="attribute_not_exists(pk)") is None:
+        item = {"pk": {"S": key}, "record": {"S": fields}, **_unreconciled(rejection)}
+        if self._ask("put_item", Item=item, ConditionExpression=_NEW) is None:
             return rejection
         first = self._get(key)
         if first is None:
@@ -94,23 +114,59 @@ class DynamodbTier:
         self, transaction_id: str, continent: str | None
     ) -> tuple[Record, bytes] | Rejection | None:
         """A consistent read of the record, else of the rejection."""
-        found = self._get(f"transaction#{transaction_id}")
-        if found is not None:
-            record = msgspec.json.decode(found["record"]["S"], type=Record)
-            sealed = self._encryption.decrypt(
-                record.continent, transaction_id, found["content"]["B"]
-            )
-            return record, sealed
-        rejection = self._get(f"rejection#{transaction_id}")
-        return (
-            None
-            if rejection is None
-            else msgspec.json.decode(rejection["record"]["S"], type=Rejection)
+        return self.fetch_as("transaction", transaction_id) or self.fetch_as(
+            "rejection", transaction_id
         )
 
-    def ping(self) -> None:
+    def fetch_as(
+        self, kind: Literal["transaction", "rejection"], transaction_id: str
+    ) -> tuple[Record, bytes] | Rejection | None:
+        """A consistent read of the one or of the other."""
+        found = self._get(f"{kind}#{transaction_id}")
+        if found is None:
+            return None
+        if kind == "rejection":
+            return msgspec.json.decode(found["record"]["S"], type=Rejection)
+        return self._entry(found)
+
+    def canary(self, entries: Mapping[str, Entry]) -> Mapping[str, Entry | TierUnavailable]:
+        """Under keys of their own (`canary#…`), which DynamoDB deletes by their time to live."""
+        return {continent: self._canary(*entry) for continent, entry in entries.items()}
+
+    def _canary(self, record: Record, sealed: bytes) -> Entry | TierUnavailable:
+        key = f"canary#{record.transaction_id}"
+        expires_at_s = record.stored_at_ms // 1000 + CANARY_KEPT_S
+        try:
+            item = {
+                **self._item(record, sealed),
+                "pk": {"S": key},
+                "expires_at_s": {"N": str(expires_at_s)},
+            }
+            put = {"TableName": self._table, "Item": item, "ConditionExpression": _NEW}
+            # By the operation that stores money, which DynamoDB admits and bills apart from a put.
+            self._guarded(lambda: self._client.transact_write_items(TransactItems=[{"Put": put}]))
+            with calling_as("read"):
+                found = self._get(key)
+                if found is None:
+                    return TierUnavailable("DynamoDB: what was written is not there")
+                return self._entry(found)
+        except TierUnavailable as error:
+            return error
+
+    def breakers(self) -> list[BreakerState]:
+        """Of the table, then of each key that was used."""
+        return [self._breakers.writes.state(), *self._encryption.breakers()]
+
+    def health(self) -> list[Part]:
         """A read of what isn't there."""
-        self._get("ping#")
+        reason = None
+        try:
+            self._get("ping#")
+        except TierUnavailable as error:
+            reason = error.detail
+        state = self._breakers.writes.state()
+        table = Part("dynamodb", "up" if reason is None else "down", reason, state)
+        return [table, *(part_of(one) for one in self._encryption.breakers())]
 
     def _insert_chunk(
         self,
@@ -147,7 +203,7 @@ class DynamodbTier:
             }
             for one in (item, nonce):
                 put = {"TableName": self._table, "Item": one}
-                puts.append({"Put": {**put, "ConditionExpression": "attribute_not_exists(pk)"}})
+                puts.append({"Put": {**put, "ConditionExpression": _NEW}})
         return self._guarded(
             lambda: self._client.transact_write_items(TransactItems=puts),
         )
@@ -164,6 +220,11 @@ class DynamodbTier:
                 "B": self._encryption.encrypt(record.continent, record.transaction_id, sealed)
             },
         }
+
+    def _entry(self, item: Mapping[str, Any]) -> Entry:
+        record = msgspec.json.decode(item["record"]["S"], type=Record)
+        content = item["content"]["B"]
+        return record, self._encryption.decrypt(record.continent, record.transaction_id, content)
 
     def _get(self, key: str) -> Mapping[str, Any] | None:
         found: list[Mapping[str, Any]] = []
@@ -185,28 +246,51 @@ class DynamodbTier:
 
     def _guarded(self, call: Any) -> list[str] | None:
         """Make the call behind the breaker; the reasons, if its conditions refuse it."""
-        if not self._breaker.allows():
-            raise TierUnavailable("DynamoDB: resting after failures")
+        breaker = self._breakers.current
+        if not breaker.allows():
+            raise TierUnavailable(f"DynamoDB: {breaker.resting()}")
+        started_s = time.perf_counter()
+        warm = self._client is self._warm_client
         try:
             call()
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            if code == "ConditionalCheckFailedException":
-                self._breaker.succeeded()
-                return [_SETTLED]
-            if code == "TransactionCanceledException":
-                reasons = [one.get("Code", "None") for one in error.response["CancellationReasons"]]
-                if all(one in ("None", _SETTLED, *_AGAIN) for one in reasons):
-                    self._breaker.succeeded()
-                    return reasons
-            self._breaker.failed()
-            raise TierUnavailable(f"DynamoDB: {code}") from error
+            reasons = _reasons(code, error)
+            if reasons is None:
+                breaker.failed(code)
+                raise TierUnavailable(f"DynamoDB: {code}") from error
         except BotoCoreError as error:
-            self._breaker.failed()
+            breaker.failed(type(error).__name__)
             raise TierUnavailable(f"DynamoDB: {type(error).__name__}") from error
-        self._breaker.succeeded()
-        self._client = self._warm_client
-        return None
+        else:
+            reasons = None
+            self._client = self._warm_client
+        breaker.succeeded(time.perf_counter() - started_s if warm else 0.0)
+        return reasons
+
+    def _refuse_if_resting(self) -> None:
+        if self._breakers.current.refuses():
+            raise TierUnavailable(f"DynamoDB: {self._breakers.current.resting()}")
+
+
+def _reasons(code: str, error: ClientError) -> list[str] | None:
+    """Why its conditions refuse a call, if that is what the error says."""
+    if code == "ConditionalCheckFailedException":
+        return [_SETTLED]
+    if code == "TransactionCanceledException":
+        reasons = [one.get("Code", "None") for one in error.response["CancellationReasons"]]
+        if all(one in ("None", _SETTLED, *_AGAIN) for one in reasons):
+            return reasons
+    return None
+
+
+def _unreconciled(record: Record | Rejection) -> AttributeMap:
+    """Written with the record itself, so that no crash hides a copy from `reconcile`."""
+    bucket = int(record.transaction_id[:8], 16) % UNRECONCILED_BUCKETS
+    return {
+        UNRECONCILED: {"S": f"{record.continent}#{bucket}"},
+        "stored_at_ms": {"N": str(record.stored_at_ms)},
+    }
 
 
 def connect_dynamodb() -> DynamodbTier:
@@ -217,4 +301,11 @@ def connect_dynamodb() -> DynamodbTier:
         for read_timeout_ms in (settings.persist_timeout_ms, settings.cold_timeout_ms)
     )
     keys = CustomerKeys(msgspec.json.decode(settings.kms_key_arns), settings.kms_keys_parameter)
-    return DynamodbTier(warm, settings.transactions_table, KmsEncryption(keys), cold)
+    patience_s = settings.breaker_patience_s
+    encryption = KmsEncryption(
+        keys,
+        settings.kms_timeout_ms / 1000,
+        lambda name: StoreBreakers(name, patience_s, changed=note_change),
+    )
+    breakers = StoreBreakers("dynamodb", patience_s, settings.persist_slow_ms / 1000, note_change)
+    return DynamodbTier(warm, settings.transactions_table, encryption, cold, breakers)

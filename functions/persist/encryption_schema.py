@@ -1,7 +1,7 @@
 """Which fields of which collection are encrypted, as MongoDB's automatic encryption wants it.
 
 JSON schema, draft 4, with MongoDB's keyword `encrypt` (Client-Side Field Level Encryption). It says the
-same as the explicit path: `content` of `transactions`, by the randomised algorithm. Nothing is
+same as the explicit path: `content` of `transactions` and `canary`, by the randomised algorithm. Nothing is
 encrypted deterministically, as no query looks into `content`: what is searched (ids, sender, nonce) is
 public in the header, and equal ciphertexts would tell which transactions say the same.
 """
@@ -13,6 +13,8 @@ from pymongo.encryption_shared import Algorithm
 
 DATABASE: Final = "love_currency_db"
 TRANSACTIONS: Final = "transactions"
+#: Of the canary: the same documents, which are nobody's money.
+CANARY: Final = "canary"
 ENCRYPTED_FIELD: Final = "content"
 ALGORITHM: Final = Algorithm.AEAD_AES_256_CBC_HMAC_SHA_512_Random
 #: BSON subtype of an encrypted value; its first byte tells the algorithm, then follow the data key's
@@ -32,11 +34,12 @@ def schema_map(key_id: Binary, database: str = DATABASE) -> dict[str, Any]:
     key_id : Binary of subtype 4
         The data key that encrypts what is written; what is read names its own.
     """
-    return {f"{database}.{TRANSACTIONS}": encrypting_schema(key_id)}
+    schema = encrypting_schema(key_id)
+    return {f"{database}.{name}": schema for name in (TRANSACTIONS, CANARY)}
 
 
 def encrypting_schema(key_id: Binary) -> dict[str, Any]:
-    """The schema of `transactions`: what a client has to encrypt, and how."""
+    """The schema of either collection: what a client has to encrypt, and how."""
     return {
         "bsonType": "object",
         "properties": {

@@ -1,8 +1,9 @@
 """Tier 3: immuDB, one transaction a batch, its conditions checked by the server, verified."""
 
+import time
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -15,14 +16,16 @@ from federation.immudb_session import (
     ProofFailed,
     absent,
 )
+from federation.limits import BREAKER_PATIENCE_LAST_TIER_S
 from federation.secrets import read_secret
 from federation.settings import load_settings
-from persist.breaker import Breaker
+from persist.breaker import BreakerState, StoreBreakers, calling_as
+from persist.breaker_changes import note_change
 from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
 from persist.login import Handshake, note_failure
 from persist.record import Record, Rejection, as_text
-from persist.tier import Inserted, TierUnavailable
+from persist.tier import Entry, Inserted, Part, TierUnavailable, part_of
 
 #: immuDB takes at most 1,024 entries in a transaction; a record is two: itself and its nonce.
 RECORDS_MAX: Final = 500
@@ -37,8 +40,11 @@ class ImmudbSettings(msgspec.Struct, frozen=True):
     immudb_secret: str
     kms_key_arns: str
     kms_keys_parameter: str = ""
-    persist_timeout_ms: int = 500
-    cold_timeout_ms: int = 3_000
+    persist_timeout_ms: int = 150
+    persist_slow_ms: int = 100
+    cold_timeout_ms: int = 500
+    kms_timeout_ms: int = 150
+    breaker_patience_s: float = BREAKER_PATIENCE_LAST_TIER_S
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -62,6 +68,8 @@ class ImmudbTier:
         password is used without a restart.
     timeout_s, cold_timeout_s : float
         For a call, and for the first one of a session.
+    breakers : StoreBreakers, optional
+        Of the store.
     """
 
     def __init__(
@@ -70,14 +78,17 @@ class ImmudbTier:
         encryption: KmsEncryption,
         timeout_s: float,
         cold_timeout_s: float,
+        breakers: StoreBreakers | None = None,
     ) -> None:
         self._access = access
         self._session = ImmudbSession(access, "database", timeout_s, cold_timeout_s)
         self._encryption = encryption
-        self._breaker = Breaker()
+        self._breakers = breakers or StoreBreakers("immudb", BREAKER_PATIENCE_LAST_TIER_S)
 
     def insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
         """All in one transaction, if no key of it exists; else those whose keys don't."""
+        if self._breakers.current.refuses():  # before anything is encrypted
+            raise TierUnavailable(f"immuDB: {self._breakers.current.resting()}")
         stored: dict[str, Record] = {}
         conflicts: set[str] = set()
         for start in range(0, len(records), RECORDS_MAX):
@@ -117,18 +128,63 @@ class ImmudbTier:
         self, transaction_id: str, continent: str | None
     ) -> tuple[Record, bytes] | Rejection | None:
         """A verified read: the server proves that the value belongs to its unbroken history."""
-        value = self._verified(_key("transaction", transaction_id))
-        if value is not None:
-            found = msgspec.json.decode(value, type=_Stored)
-            ciphertext = b64decode(found.content)
-            content = self._encryption.decrypt(found.continent, transaction_id, ciphertext)
-            return found.record, content
-        rejection = self._verified(_key("rejection", transaction_id))
-        return None if rejection is None else msgspec.json.decode(rejection, type=Rejection)
+        return self.fetch_as("transaction", transaction_id) or self.fetch_as(
+            "rejection", transaction_id
+        )
 
-    def ping(self) -> None:
+    def fetch_as(
+        self, kind: Literal["transaction", "rejection"], transaction_id: str
+    ) -> tuple[Record, bytes] | Rejection | None:
+        """A verified read of the one or of the other."""
+        value = self._verified(_key(kind, transaction_id))
+        if value is None:
+            return None
+        if kind == "rejection":
+            return msgspec.json.decode(value, type=Rejection)
+        return self._entry(value)
+
+    def within_session(self, work: Callable[[ImmudbSession], Result]) -> Result:
+        """Do `work` behind the breaker.
+
+        Raises
+        ------
+        TierUnavailable
+        ConditionFailed
+            A precondition of what was to be set does not hold.
+        """
+        return self._guarded(lambda: work(self._session))
+
+    def canary(self, entries: Mapping[str, Entry]) -> Mapping[str, Entry | TierUnavailable]:
+        """Under one key a continent (`canary:…`), the last value over the one before."""
+        return {continent: self._canary(continent, *one) for continent, one in entries.items()}
+
+    def _canary(self, continent: str, record: Record, sealed: bytes) -> Entry | TierUnavailable:
+        key = _key("canary", continent)
+        try:
+            value = self._value(record, sealed)
+            self._guarded(lambda: self._session.set({key: value}, []))
+            with calling_as("read"):
+                found = self._verified(key)
+                if found is None:
+                    return TierUnavailable("immuDB: what was written is not there")
+                return self._entry(found)
+        except TierUnavailable as error:
+            return error
+
+    def breakers(self) -> list[BreakerState]:
+        """Of the store, then of each key that was used."""
+        return [self._breakers.writes.state(), *self._encryption.breakers()]
+
+    def health(self) -> list[Part]:
         """A session, and a look at the state."""
-        self._guarded(self._session.ping)
+        reason = None
+        try:
+            self._guarded(self._session.ping)
+        except TierUnavailable as error:
+            reason = error.detail
+        state = self._breakers.writes.state()
+        store = Part("immudb", "up" if reason is None else "down", reason, state)
+        return [store, *(part_of(one) for one in self._encryption.breakers())]
 
     def _insert_chunk(
         self,
@@ -186,6 +242,12 @@ class ImmudbTier:
             )
         )
 
+    def _entry(self, value: bytes) -> Entry:
+        found = msgspec.json.decode(value, type=_Stored)
+        ciphertext = b64decode(found.content)
+        content = self._encryption.decrypt(found.continent, found.transaction_id, ciphertext)
+        return found.record, content
+
     def _set(self, entries: Mapping[bytes, bytes]) -> None:
         conditions = [absent(key) for key in entries]
         self._guarded(lambda: self._session.set(entries, conditions))
@@ -201,36 +263,43 @@ class ImmudbTier:
 
     def _guarded(self, call: Callable[[], Result]) -> Result:
         """Call behind the breaker."""
-        if not self._breaker.allows():
-            raise TierUnavailable("immuDB: resting after failures")
+        breaker = self._breakers.current
+        if not breaker.allows():
+            raise TierUnavailable(f"immuDB: {breaker.resting()}")
+        started_s, warm = time.perf_counter(), self._session.is_open
         try:
             answer = call()
         except ConditionFailed:
-            self._breaker.succeeded()
+            breaker.succeeded()
             raise
         except ProofFailed as error:
+            breaker.abandoned()
             raise TierUnavailable(error.detail) from error
         except ImmudbUnavailable as error:
-            self._breaker.failed()
+            breaker.failed(error.detail)
             if isinstance(error, LoginRefused):
                 record_store_refusal(source="persist", store="immudb", detail=error.detail)
             else:
                 note_failure("immudb", error, self._handshakes)
             raise TierUnavailable(error.detail) from error
-        self._breaker.succeeded()
+        breaker.succeeded(time.perf_counter() - started_s if warm else 0.0)
         return answer
 
 
 def connect_immudb() -> ImmudbTier:
     """The tier as the environment sets it."""
     settings = load_settings(ImmudbSettings)
+    patience_s = settings.breaker_patience_s
     return ImmudbTier(
         lambda: read_secret(settings.immudb_secret),
         KmsEncryption(
-            CustomerKeys(msgspec.json.decode(settings.kms_key_arns), settings.kms_keys_parameter)
+            CustomerKeys(msgspec.json.decode(settings.kms_key_arns), settings.kms_keys_parameter),
+            settings.kms_timeout_ms / 1000,
+            lambda name: StoreBreakers(name, patience_s, changed=note_change),
         ),
         settings.persist_timeout_ms / 1000,
         settings.cold_timeout_ms / 1000,
+        StoreBreakers("immudb", patience_s, settings.persist_slow_ms / 1000, note_change),
     )
 
 

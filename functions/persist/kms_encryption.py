@@ -5,7 +5,7 @@ A data key out of KMS serves a continent for a few minutes (caching materials ma
 checked by `RecordContext`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import aws_encryption_sdk
@@ -22,9 +22,10 @@ from federation.limits import (
     RECORD_KEY_LIFETIME_S,
     RECORD_KEY_USES_MAX,
     RECORD_KEYS_MAX,
-    RECORD_KMS_TIMEOUT_S,
 )
+from persist.breaker import BreakerState, StoreBreakers
 from persist.customer_keys import CustomerKeys
+from persist.kms_guard import KmsGuard
 from persist.record import RecordDamaged
 from persist.record_context import RecordContext
 from persist.tier import TierUnavailable
@@ -32,6 +33,7 @@ from persist.tier import TierUnavailable
 #: With key commitment, without a signature of its own: content is signed by its sender already.
 ALGORITHM: Final = Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY
 HTTP_ERROR: Final = 400
+TIMEOUT_S: Final = 1.0
 
 
 class KmsEncryption:
@@ -40,14 +42,30 @@ class KmsEncryption:
     Parameters
     ----------
     keys : CustomerKeys, or a mapping of continent to key ARN
+    timeout_s : float
+        For a call of KMS, and for its connection.
+    breakers : callable
+        Makes the breakers of a continent's keys, which is called `kms/Europe`.
     """
 
-    def __init__(self, keys: CustomerKeys | Mapping[str, str | Sequence[str]]) -> None:
+    def __init__(
+        self,
+        keys: CustomerKeys | Mapping[str, str | Sequence[str]],
+        timeout_s: float = TIMEOUT_S,
+        breakers: Callable[[str], StoreBreakers] = StoreBreakers,
+    ) -> None:
         self._keys = keys if isinstance(keys, CustomerKeys) else CustomerKeys(keys)
         self._client = aws_encryption_sdk.EncryptionSDKClient(
             commitment_policy=aws_encryption_sdk.CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT
         )
+        self._timeout_s = timeout_s
+        self._make_breakers = breakers
+        self._breakers: dict[str, StoreBreakers] = {}
         self._managers: dict[tuple[str, ...], Any] = {}
+
+    def breakers(self) -> list[BreakerState]:
+        """How the breakers of the keys that were used are."""
+        return [one.writes.state() for one in self._breakers.values()]
 
     def encrypt(self, continent: str, transaction_id: str, plaintext: bytes) -> bytes:
         """Ciphertext with its wrapped data key and its encryption context in front.
@@ -57,7 +75,7 @@ class KmsEncryption:
         TierUnavailable
             KMS can't be reached, or refuses.
         """
-        shared = self._manager(self._keys.of(continent)[:1])
+        shared = self._manager(continent, self._keys.of(continent)[:1])
         try:
             ciphertext, _ = self._client.encrypt(
                 source=plaintext,
@@ -97,7 +115,7 @@ class KmsEncryption:
     def _decrypted(
         self, key_arns: tuple[str, ...], continent: str, transaction_id: str, ciphertext: bytes
     ) -> bytes:
-        manager = RecordContext(self._manager(key_arns), continent, transaction_id)
+        manager = RecordContext(self._manager(continent, key_arns), continent, transaction_id)
         try:
             plaintext, _ = self._client.decrypt(source=ciphertext, materials_manager=manager)
         except (BotoCoreError, ClientError) as error:
@@ -108,18 +126,21 @@ class KmsEncryption:
             raise RecordDamaged(transaction_id, f"{type(error).__name__} on decrypting") from error
         return bytes(plaintext)
 
-    def _manager(self, key_arns: tuple[str, ...]) -> Any:
+    def _manager(self, continent: str, key_arns: tuple[str, ...]) -> Any:
         """The shared manager of these keys; it wraps data keys under each of them."""
         if key_arns not in self._managers:
             session = botocore.session.get_session()
             session.set_default_client_config(
                 Config(
-                    connect_timeout=RECORD_KMS_TIMEOUT_S,
-                    read_timeout=RECORD_KMS_TIMEOUT_S,
-                    retries={"total_max_attempts": 2},
+                    connect_timeout=self._timeout_s,
+                    read_timeout=self._timeout_s,
+                    retries={"total_max_attempts": 1},
                 )
             )
             session.register("after-call.kms", _record_key_use)
+            if continent not in self._breakers:
+                self._breakers[continent] = self._make_breakers(f"kms/{continent}")
+            KmsGuard(self._breakers[continent]).watch(session)
             # A record that was wrapped in another Region opens with the replica in ours.
             provider = MRKAwareStrictAwsKmsMasterKeyProvider(
                 key_ids=list(key_arns), botocore_session=session

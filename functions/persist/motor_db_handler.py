@@ -109,10 +109,11 @@ class MotorDBHandler:
         query: Mapping[str, Any],
         projection: Mapping[str, int] | None = None,
         limit: int = 0,
+        sort: str | None = None,
     ) -> list[Document]:
-        """All matches, decrypted."""
+        """All matches, decrypted; in ascending order of field `sort`, if one is given."""
         cursor = self._database[collection].find(searchable(query), projection).limit(limit)
-        return await cursor.to_list()
+        return await (cursor if sort is None else cursor.sort(sort, 1)).to_list()
 
     async def update_one(
         self, collection: str, query: Mapping[str, Any], values: Mapping[str, Any]
@@ -133,6 +134,10 @@ class MotorDBHandler:
     async def delete_one(self, collection: str, query: Mapping[str, Any]) -> int:
         """Delete the first match; gives how many were deleted."""
         return (await self._database[collection].delete_one(searchable(query))).deleted_count
+
+    async def delete_many(self, collection: str, query: Mapping[str, Any]) -> int:
+        """Delete all matches; gives how many were deleted."""
+        return (await self._database[collection].delete_many(searchable(query))).deleted_count
 
     async def count(self, collection: str, query: Mapping[str, Any]) -> int:
         """How many match."""

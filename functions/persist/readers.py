@@ -147,7 +147,7 @@ def query_path(transaction_id: str) -> str:
 
 
 def delegates_of(secret: Mapping[str, Any]) -> dict[str, Delegate]:
-    """The delegates by id, out of the secret `love/delegates`."""
+    """The delegates by id, out of the secret `love/delegates`, verified by `read_delegates`."""
     entries: Sequence[Mapping[str, Any]] = secret["delegates"]
     return {
         one["delegate_id"]: Delegate(

@@ -39,7 +39,8 @@ class Record(msgspec.Struct, frozen=True):
     """A stored transaction; readable by itself, whatever else is lost.
 
     `content` is kept beside it: the sealed content with its wrapped key, encrypted by the tier.
-    `cluster` is the Atlas cluster that it lies in, if that isn't its continent's own.
+    `cluster` is the Atlas cluster that it lies in, if that isn't its continent's own. `refused` is
+    never stored: on reading it says why a stored transaction can't be final any more.
     """
 
     transaction_id: str
@@ -65,13 +66,14 @@ class Record(msgspec.Struct, frozen=True):
     tier: Tier
     stored_at_ms: int
     cluster: str | None = None
+    refused: str | None = None
 
     def receipt(self) -> Receipt:
-        """The proof that it is stored."""
+        """The proof that it is stored, or that its votes went to another transaction."""
         return Receipt(
             transaction_id=self.transaction_id,
-            status="stored",
-            reason=None,
+            status="rejected" if self.refused else "stored",
+            reason=self.refused,
             tier=self.tier,
             continent=self.continent,
             shard=self.shard,

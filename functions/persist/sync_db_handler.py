@@ -152,9 +152,11 @@ class SyncDBHandler:
         query: Mapping[str, Any],
         projection: Mapping[str, int] | None = None,
         limit: int = 0,
+        sort: str | None = None,
     ) -> list[Document]:
-        """All matches, decrypted."""
-        return list(self._database[collection].find(searchable(query), projection).limit(limit))
+        """All matches, decrypted; in ascending order of field `sort`, if one is given."""
+        cursor = self._database[collection].find(searchable(query), projection).limit(limit)
+        return list(cursor if sort is None else cursor.sort(sort, 1))
 
     def update_one(
         self, collection: str, query: Mapping[str, Any], values: Mapping[str, Any]
@@ -173,6 +175,10 @@ class SyncDBHandler:
     def delete_one(self, collection: str, query: Mapping[str, Any]) -> int:
         """Delete the first match; gives how many were deleted."""
         return self._database[collection].delete_one(searchable(query)).deleted_count
+
+    def delete_many(self, collection: str, query: Mapping[str, Any]) -> int:
+        """Delete all matches; gives how many were deleted."""
+        return self._database[collection].delete_many(searchable(query)).deleted_count
 
     def count(self, collection: str, query: Mapping[str, Any]) -> int:
         """How many match."""

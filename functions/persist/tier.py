@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from federation.batch import Group, Item, Persisted, Receipt, Tier
 from federation.errors import FederationError
 from federation.transaction import Header
+from persist.breaker import BreakerState, calling_as
 from persist.readers import NoncesUnavailable, ReadForbidden, Share
 from persist.record import (
     Inconsistent,
@@ -51,6 +52,30 @@ class Inserted(msgspec.Struct, frozen=True):
     conflicts: frozenset[str]
 
 
+#: A record, and its sealed content.
+Entry = tuple[Record, bytes]
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One store of a tier, as it is seen from this execution environment.
+
+    Attributes
+    ----------
+    part : str
+        The continent of a cluster, or the tier's name; `kms/…` for a customer key, which is not
+        asked: its `state` is what the last use of it said.
+    reason : str or None
+        Why it is down.
+    breaker : BreakerState
+        Of the breaker that guards its writes.
+    """
+
+    part: str
+    state: Literal["up", "down"]
+    reason: str | None
+    breaker: BreakerState
+
+
 class TierStore(Protocol):
     """One tier. Writes are insert-only, so any of them may be repeated."""
 
@@ -80,9 +105,44 @@ class TierStore(Protocol):
         """The record and its sealed content, or the rejection; looks in `continent` first."""
         ...
 
-    def ping(self) -> None:
-        """Raise TierUnavailable unless the store answers."""
+    def canary(self, entries: Mapping[str, Entry]) -> Mapping[str, Entry | TierUnavailable]:
+        """Write each continent's record where no transaction lies, and give what lies there then.
+
+        What is written so is never read as a transaction, and is gone or overwritten later.
+        """
         ...
+
+    def breakers(self) -> list[BreakerState]:
+        """How the breakers of its writes are; asks no store."""
+        ...
+
+    def health(self) -> list[Part]:
+        """Whether each store of the tier answers, and how its breaker is."""
+        ...
+
+
+def ask(store: TierStore) -> list[Part]:
+    """Whether each store of the tier answers; as a reader, so that no breaker of money is moved."""
+    with calling_as("read"):
+        return store.health()
+
+
+def ping(store: TierStore) -> None:
+    """Raise TierUnavailable unless every store of the tier answers."""
+    down = stores_down(ask(store))
+    if down:
+        raise TierUnavailable("; ".join(str(one.reason) for one in down))
+
+
+def stores_down(parts: Sequence[Part]) -> list[Part]:
+    """Those that are down, without keys: a data key in memory may serve on."""
+    return [one for one in parts if one.state == "down" and not one.part.startswith("kms/")]
+
+
+def part_of(breaker: BreakerState) -> Part:
+    """What is known of a store that isn't asked: what its breaker says."""
+    state: Literal["up", "down"] = "up" if breaker.state == "closed" else "down"
+    return Part(breaker.name, state, breaker.why or None, breaker)
 
 
 def store_group(group: Group, tier: Tier, store: TierStore) -> Persisted:
@@ -161,7 +221,8 @@ def fetch(
         Told the id of the sealing key before that key opens the content.
     """
     try:
-        found = store.fetch(transaction_id, continent)
+        with calling_as("read"):
+            found = store.fetch(transaction_id, continent)
         return _found(found, transaction_id, private_keys, share, opening)
     except (TierUnavailable, NoncesUnavailable) as error:
         return {"outcome": "unavailable", "reason": error.detail}

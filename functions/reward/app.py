@@ -6,16 +6,17 @@ from typing import Any
 import msgspec
 
 from federation.batch import Grouped
-from federation.secrets import read_secret
+from federation.registry_source import read_delegates
 from federation.settings import load_settings
 from federation.telemetry import stage_handler
 from reward.split import reward_groups
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Where stakes are kept, and how much one final transaction pays in milli-LOVE."""
+    """Where the registry is, which one is trusted, what a final transaction pays in milli-LOVE."""
 
     delegates_secret: str
+    registry_pin: str
     reward_per_transaction: int = 1_000
 
 
@@ -23,10 +24,10 @@ class Settings(msgspec.Struct, frozen=True):
 def handler(event: dict[str, Any], context: Any) -> Any:
     """Reward the delegates that voted."""
     settings = _settings()
-    delegates = read_secret(settings.delegates_secret)["delegates"]
-    stakes = {one["delegate_id"]: one["stake"] for one in delegates}
+    elected = read_delegates(settings.delegates_secret, settings.registry_pin, "reward")
+    weights = elected.registry.reward_weights()
     grouped = msgspec.convert(event, Grouped)
-    return msgspec.to_builtins(reward_groups(grouped, stakes, settings.reward_per_transaction))
+    return msgspec.to_builtins(reward_groups(grouped, weights, settings.reward_per_transaction))
 
 
 @functools.cache

@@ -33,6 +33,7 @@ from federation.telemetry import NAMESPACE, stage_handler, stage_logger
 from federation.transaction import Envelope
 from send.city_dag_handler import CityDAGHandler, InboxUnreachable
 from send.http_headers import cors_of, finish
+from send.inbox_depth import InboxDepth
 from send.intake import Refused, Sender, sender_of, split_documents, take
 from send.openapi import openapi_json, swagger_html, swagger_policy
 from send.problems import Problem
@@ -58,6 +59,8 @@ class Settings(msgspec.Struct, frozen=True):
     rate_burst: int = 1_000
     rate_timeout_ms: int = 50
     inbox_timeout_ms: int = 2_000
+    inbox_depth_timeout_ms: int = 100
+    inbox_drain_per_s: int = 500
     read_timeout_ms: int = 5_000
 
 
@@ -82,6 +85,7 @@ app.use([look_over])
 @app.post("/api/send_transaction")
 def send_transaction() -> Response[str]:
     """Take one transaction: 202 means that it is durable."""
+    _inbox_depth().check()
     headers = _spend(1)
     body = _body(REQUEST_BODY_BYTES_MAX)
     [envelope] = _accept([body], [""])
@@ -93,6 +97,7 @@ def send_transaction() -> Response[str]:
 @app.post("/api/send_transactions")
 def send_transactions() -> Response[str]:
     """Take up to 100 transactions of one sender, all or none."""
+    _inbox_depth().check()
     try:
         documents = split_documents(_body(REQUEST_BATCH_BYTES_MAX))
     except Problem:
@@ -123,10 +128,10 @@ def read_transaction(transaction_id: str) -> Response[str]:
 
 @app.get("/api/health")
 def health() -> Response[str]:
-    """The state of each tier."""
+    """The state of each tier, and of each store and breaker of it."""
     tiers = _reader().health()
-    up = sum(tier["state"] == "up" for tier in tiers)
-    state = "up" if up == len(tiers) else "degraded" if up else "down"
+    states = {tier["state"] for tier in tiers}
+    state = states.pop() if len(states) == 1 else "degraded"
     return _json(HTTPStatus.OK, {"status": state, "tiers": tiers})
 
 
@@ -283,6 +288,28 @@ def _inbox() -> CityDAGHandler:
         connect_timeout=timeout_s, read_timeout=timeout_s, retries={"total_max_attempts": 2}
     )
     return CityDAGHandler(boto3.client("sqs", config=config), _settings().inbox_queue_url)
+
+
+@functools.cache
+def _inbox_depth() -> InboxDepth:
+    settings = _settings()
+    timeout_s = settings.inbox_depth_timeout_ms / 1000
+    config = Config(
+        connect_timeout=timeout_s, read_timeout=timeout_s, retries={"total_max_attempts": 1}
+    )
+    return InboxDepth(
+        boto3.client("sqs", config=config),
+        settings.inbox_queue_url,
+        settings.inbox_drain_per_s,
+        refused=_inbox_full,
+    )
+
+
+def _inbox_full(depth: int) -> None:
+    """Overload is no attempt at access: a metric and the log tell of it, no audit event."""
+    _log.warning("the inbox is full", extra={"messages": depth})
+    with single_metric("inbox_full", MetricUnit.Count, 1, namespace=NAMESPACE) as metric:
+        metric.add_dimension("service", "send")
 
 
 @functools.cache

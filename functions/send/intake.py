@@ -2,9 +2,8 @@
 
 from base64 import b64encode
 from collections.abc import Sequence
-from hashlib import sha256
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -16,12 +15,10 @@ from federation.transaction import (
     ParsedTransaction,
     Sealed,
     associated_data,
+    content_key_name,
     parse_transaction,
 )
 from send.problems import Problem
-
-#: Hex digits that tell wrapped content keys of one sealing key apart.
-KEY_TAG_DIGITS: Final = 16
 
 
 class Sender(msgspec.Struct, frozen=True):
@@ -137,14 +134,12 @@ def _sealed(
     parsed: ParsedTransaction, sender: Sender, sealer: Sealer, key_id: str, accepted_at_ms: int
 ) -> Envelope:
     wrapped_key, ciphertext = sealer.seal(parsed.content_bytes, associated_data(parsed.header))
-    # Execution environments wrap keys of their own: the tag keeps their names apart in a batch.
-    tag = sha256(wrapped_key).hexdigest()[:KEY_TAG_DIGITS]
     return Envelope(
         header=parsed.header,
         algorithm=sender.algorithm,
         public_key=sender.public_key,
         signature=_b64(parsed.signature),
-        sealed=Sealed(key_id=f"{key_id}.{tag}", ciphertext=_b64(ciphertext)),
+        sealed=Sealed(content_key_name(key_id, wrapped_key), _b64(ciphertext)),
         accepted_at_ms=accepted_at_ms,
         request_id=sender.request_id,
         home_continent=sender.home_continent,

@@ -14,7 +14,7 @@ _PROBLEMS = {
     "414": "The path is too long.",
     "429": "Above the sender's rate; see Retry-After.",
     "431": "The header fields are too many or too long.",
-    "503": "The inbox, a store or the token issuer can't be reached; see Retry-After.",
+    "503": "The inbox is full, or it, a store or the token issuer can't be reached; see Retry-After.",
 }
 _BODY_PROBLEMS = {
     "413": "The body is above the limit.",
@@ -134,9 +134,14 @@ def openapi_json() -> str:
             },
             "/api/health": {
                 "get": {
-                    "summary": "The state of each tier",
+                    "summary": "The state of each tier, of its stores and of their breakers",
                     "security": [],
-                    "responses": {"200": {"description": "The tiers, in order."}},
+                    "responses": {
+                        "200": {
+                            "description": "The tiers, in order, each with its parts (a continent's "
+                            "cluster, a table, a key): state, reason, and its breaker since when."
+                        }
+                    },
                 }
             },
         },

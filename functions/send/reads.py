@@ -103,6 +103,7 @@ class TierReader:
             "tier": tier,
             "state": answer.get("state", "down"),
             "reason": answer.get("reason"),
+            "parts": answer.get("parts", []),
         }
 
     def _ask(self, tier: str, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ const ROLES = {
   love_persist: [
     ...onEach(DATABASE, ["transactions"], ["find", "insert", "createIndex"]),
     ...onEach(DATABASE, ["rejections"], ["find", "insert"]),
+    ...onEach(DATABASE, ["canary"], ["find", "insert", "remove"]),
     ...onEach(VAULT, ["__keyVault", "keyNames"], ["find", "insert"]),
   ],
   // Rewrapping replaces a data key's wrapping; it never sees a transaction.

@@ -13,6 +13,7 @@ from lovectl.checker import ImmudbAccess, Stores
 from lovectl.client import Client
 from lovectl.delegates import NODES_DIRECTORY
 from lovectl.faults import Proxies
+from lovectl.paths import REPOSITORY
 from lovectl.queries import Node, load_nodes
 from lovectl.servers import ImmuDbServer
 
@@ -63,10 +64,23 @@ def running_access(name: str = stacks.DEFAULT_NAME) -> Access | None:
 
 
 @contextmanager
-def started_access(name: str) -> Iterator[Access]:
+def started_access(
+    name: str, source: Path = REPOSITORY, environment: Mapping[str, str] | None = None
+) -> Iterator[Access]:
     """A stack of its own for as long as the block lasts; see `lovectl.stack.running`."""
-    with stacks.running(name) as stack:
+    with stacks.running(name, source=source, environment=environment) as stack:
         yield access_to(stack)
+
+
+@contextmanager
+def access_or_start(name: str) -> Iterator[Access]:
+    """The usual stack if it runs, or one called `name` for as long as the block lasts."""
+    access = running_access()
+    if access is not None:
+        yield access
+        return
+    with started_access(name) as own:
+        yield own
 
 
 def access_to(stack: stacks.Stack) -> Access:

@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lovectl import stack as stacks
+from lovectl.compose_keys import DEFAULT_DIRECTORY, make_keys
 from lovectl.errors import AlreadyRunning, NotRunning, StackError
 from lovectl.guardian import release_all
 from lovectl.state import load_state
@@ -62,6 +64,21 @@ def status(name: NameOption = stacks.DEFAULT_NAME, as_json: JsonOption = False) 
     _show(found, as_json)
     if found["state"] != "up":
         raise typer.Exit(FAILED)
+
+
+@app.command()
+def compose_keys(
+    directory: Annotated[
+        Path, typer.Argument(help="Made if need be; LOVE_KEYS tells compose.yaml of another.")
+    ] = DEFAULT_DIRECTORY,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the keys, certificates and settings that compose.yaml mounts, once."""
+    services = make_keys(directory)
+    if as_json:
+        print(json.dumps({"directory": str(directory), "services": services}))
+    else:
+        _errors.print(f"{directory} has what {len(services)} services need; keep it to yourself")
 
 
 def _show(found: dict[str, Any], as_json: bool) -> None:

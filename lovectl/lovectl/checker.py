@@ -5,7 +5,8 @@ immuDB's gRPC interface. So it can't share their mistakes.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -13,8 +14,12 @@ from lovectl.verdict import Copy
 
 DATABASE: Final = "love_currency_db"
 STORE_TIMEOUT_MS: Final = 10_000
+#: Before the id of each transaction whose copy in immuDB counts for nothing any more.
+MARK: Final = b"reconciled:"
 #: immuDB gives at most 1,000 entries to one scan.
 SCAN_ENTRIES_MAX: Final = 1000
+#: Whole records in one scan: gRPC takes 4 MiB a message, a record has up to 20 KB.
+SCAN_RECORDS_MAX: Final = 150
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,11 @@ def read_copies(stores: Stores) -> list[Copy]:
         for record in atlas_records(stores, continent)
     ]
     copies += [_copy(record, "dynamodb", "") for record in dynamodb_records(stores)]
-    copies += [_copy(record, "immudb", "") for record in immudb_records(stores)]
+    marked = immudb_marks(stores.immudb)
+    copies += [
+        _copy(record, "immudb", "", reconciled=record["transaction_id"] in marked)
+        for record in immudb_records(stores)
+    ]
     return copies
 
 
@@ -91,8 +100,48 @@ def immudb_records(stores: Stores, prefix: str = "transaction:") -> Iterator[dic
         yield record
 
 
+def immudb_marks(access: ImmudbAccess) -> set[str]:
+    """Ids of the transactions in immuDB whose home copies reconcile has proved."""
+    return {key.removeprefix(MARK).decode() for key, _ in immudb_entries(access, MARK)}
+
+
 def immudb_values(access: ImmudbAccess, prefix: bytes) -> Iterator[bytes]:
-    """Every value under `prefix`, over a session of its own."""
+    """Every value under `prefix`."""
+    for _, value in immudb_entries(access, prefix):
+        yield value
+
+
+def immudb_entries(access: ImmudbAccess, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Every key under `prefix` with its value, over a session of its own."""
+    from immudb.grpc import schema_pb2
+
+    with _immudb_session(access) as (stub, metadata):
+        seek = b""
+        while True:
+            request = schema_pb2.ScanRequest(prefix=prefix, seekKey=seek, limit=SCAN_RECORDS_MAX)
+            entries = stub.Scan(request, metadata=metadata).entries
+            yield from ((entry.key, entry.value) for entry in entries)
+            if len(entries) < SCAN_RECORDS_MAX:
+                return
+            seek = entries[-1].key
+
+
+def immudb_found(access: ImmudbAccess, keys: Iterable[bytes]) -> Iterator[bytes | Exception | None]:
+    """The value of each key, None where there is none, and the failure where it can't be read."""
+    import grpc
+    from immudb.grpc import schema_pb2
+
+    with _immudb_session(access) as (stub, metadata):
+        for key in keys:
+            try:
+                yield stub.Get(schema_pb2.KeyRequest(key=key), metadata=metadata).value
+            except grpc.RpcError as error:
+                yield None if "key not found" in str(error) else error
+
+
+@contextmanager
+def _immudb_session(access: ImmudbAccess) -> Iterator[tuple[Any, Any]]:
+    """The service's stub, and the metadata of a session."""
     from google.protobuf import empty_pb2
     from immudb.grpc import schema_pb2, schema_pb2_grpc
 
@@ -109,22 +158,15 @@ def immudb_values(access: ImmudbAccess, prefix: bytes) -> Iterator[bytes]:
         )
         metadata = (("sessionid", session.sessionID),)
         try:
-            seek = b""
-            while True:
-                request = schema_pb2.ScanRequest(
-                    prefix=prefix, seekKey=seek, limit=SCAN_ENTRIES_MAX
-                )
-                entries = stub.Scan(request, metadata=metadata).entries
-                yield from (entry.value for entry in entries)
-                if len(entries) < SCAN_ENTRIES_MAX:
-                    return
-                seek = entries[-1].key
+            yield stub, metadata
         finally:
             # The server keeps only so many, each for minutes.
             stub.CloseSession(empty_pb2.Empty(), metadata=metadata)
 
 
-def _copy(record: Mapping[str, Any], tier: Any, continent: str) -> Copy:
+def _copy(
+    record: Mapping[str, Any], tier: Any, continent: str, *, reconciled: bool = False
+) -> Copy:
     plain = {name: _plain(value) for name, value in record.items()}
     header = plain.get("header") or plain
     if isinstance(header, str | bytes):
@@ -136,6 +178,7 @@ def _copy(record: Mapping[str, Any], tier: Any, continent: str) -> Copy:
         nonce=int(header["nonce"]),
         tier=tier,
         continent=continent or str(plain.get("continent", "")),
+        reconciled=reconciled or "reconciled_at_ms" in plain,
     )
 
 

@@ -1,26 +1,24 @@
-"""The commands beyond the stack: `send`, `fetch`, `demo`, `simulate`, `cost`, `keys`, `audit`."""
+"""The commands beyond the stack and simulations: `send`, `fetch`, `demo`, `reconcile`, `canary`, `load`, `cost`, `keys`, `audit`."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console
 
 from federation.limits import REQUEST_BATCH_ITEMS_MAX
 from federation.regions import CONTINENTS, Continent
-from lovectl import audit_commands, show
-from lovectl.access import Access, running_access, started_access
+from lovectl import audit_commands, registry_commands, show, simulate_commands
+from lovectl.access import running_access, started_access
 from lovectl.accounts import make_account
+from lovectl.canary import CanaryFailed, canary_table, run_canary
 from lovectl.client import ApiError
 from lovectl.cost import USUAL_TPS, Assumptions, document, load_prices, monthly_bill
 from lovectl.demo import demo as run_demo
-from lovectl.faults import Scenario
+from lovectl.exits import BAD_USAGE, FAILED, fail
 from lovectl.input_lines import BadLine, InputLine, read_input
 from lovectl.key_commands import keys_app
+from lovectl.reconcile import reconcile as run_reconcile
 from lovectl.sending import (
     RECEIPT_TIMEOUT_S,
     Posting,
@@ -30,13 +28,9 @@ from lovectl.sending import (
     post_all,
     wait_for_receipts,
 )
-from lovectl.simulate import COUNT_MIN
-from lovectl.simulate import simulate as run_simulation
 
-FAILED = 1
-BAD_USAGE = 2
 DEMO_STACK = "demo"
-SIMULATION_STACK = "simulate"
+LOAD_STACK = "load"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -46,9 +40,14 @@ def register(app: typer.Typer) -> None:
     app.command()(send)
     app.command()(fetch)
     app.command()(demo)
-    app.command()(simulate)
+    simulate_commands.register(app)
+    app.command()(reconcile)
     app.command()(cost)
+    app.command()(registry_commands.rewards)
+    app.command()(canary)
+    app.command()(load)
     app.add_typer(keys_app, name="keys")
+    app.add_typer(registry_commands.app, name="registry")
     app.add_typer(audit_commands.app, name="audit")
 
 
@@ -73,7 +72,7 @@ def send(
     lines = None if input_file is None else _read_lines(input_file)
     access = running_access()
     if access is None:
-        _fail("no stack is running: run `lovectl up` first", BAD_USAGE)
+        fail("no stack is running: run `lovectl up` first", BAD_USAGE)
     postings: list[Posting]
     if lines is None:
         chosen = CONTINENTS if continent is None else (continent,)
@@ -90,7 +89,7 @@ def send(
                     client, accepted, timeout_s=timeout_s, progress=progress
                 )
         except ApiError as error:
-            _fail(str(error), FAILED)
+            fail(str(error), FAILED)
     rows = outcome_rows(accepted, answers)
     if as_json:
         show.print_json({"transactions": rows})
@@ -109,16 +108,16 @@ def fetch(
     """Read a transaction as a full node does: everything that proves it, its content sealed."""
     access = running_access()
     if access is None:
-        _fail("no stack is running: run `lovectl up` first", BAD_USAGE)
+        fail("no stack is running: run `lovectl up` first", BAD_USAGE)
     node = access.nodes.get(as_node)
     if node is None:
-        _fail(f"there is no node {as_node!r}, but {', '.join(access.nodes)}", BAD_USAGE)
+        fail(f"there is no node {as_node!r}, but {', '.join(access.nodes)}", BAD_USAGE)
     account = make_account(access.issuer, Continent.EUROPE)
     with access.client() as client:
         try:
             show.print_json(client.fetch_as_node(account, node, transaction_id))
         except ApiError as error:
-            _fail(str(error), FAILED)
+            fail(str(error), FAILED)
 
 
 def demo(as_json: JsonOption = False) -> None:
@@ -132,21 +131,19 @@ def demo(as_json: JsonOption = False) -> None:
         raise typer.Exit(FAILED)
 
 
-def simulate(
-    scenario: Annotated[Scenario, typer.Argument(help="Which stores go down.")],
-    count: Annotated[int, typer.Option(min=COUNT_MIN, help="Transactions to send.")] = 210,
-    seed: Annotated[int | None, typer.Option(help="Replays the same plan.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Take stores down while sending, then compare what was accepted with what is stored."""
-    chosen_seed = _random_seed() if seed is None else seed
-    with _access_or_start() as access:
-        report = run_simulation(access, scenario, count=count, seed=chosen_seed, bar=show.bar)
+def reconcile(as_json: JsonOption = False) -> None:
+    """Do now what reconcile does each minute, leaving nothing out for its age; wait for its end."""
+    access = running_access()
+    if access is None:
+        fail("no stack is running: run `lovectl up` first", BAD_USAGE)
+    report = run_reconcile(access)
     if as_json:
         show.print_json(report)
     else:
-        show.tables.print(show.verdict_table(report))
-    if report["verdict"] != "holds":
+        show.tables.print(f"reconcile: {report['status']}, {report['seconds']} s")
+        for cluster in report["clusters"]:
+            show.tables.print(f"{cluster['continent']}: {cluster['outcome']}")
+    if report["status"] != "SUCCEEDED":
         raise typer.Exit(FAILED)
 
 
@@ -174,7 +171,7 @@ def cost(
     try:
         bills = [monthly_bill(rate, prices, assumed, tier) for rate in tps or USUAL_TPS]
     except ValueError as error:
-        _fail(str(error), BAD_USAGE)
+        fail(str(error), BAD_USAGE)
     if as_json:
         show.print_json(document(bills, prices, assumed))
         return
@@ -183,33 +180,54 @@ def cost(
     show.tables.print(f"Prices: {prices.region}, {prices.as_of}. {prices.note}")
 
 
-@contextmanager
-def _access_or_start() -> Iterator[Access]:
-    """The stack that runs already, or one of its own for as long as the block lasts."""
+def canary(as_json: JsonOption = False) -> None:
+    """Send a canary through every tier of the running stack, and tell how it fared in each."""
     access = running_access()
-    if access is not None:
-        yield access
-        return
-    with started_access(SIMULATION_STACK) as own:
-        yield own
+    if access is None:
+        fail("no stack is running: run `lovectl up` first", BAD_USAGE)
+    try:
+        report = run_canary(access)
+    except CanaryFailed as error:
+        fail(str(error), FAILED)
+    if as_json:
+        show.print_json(report)
+    else:
+        show.tables.print(canary_table(report))
+    if report["outcome"] != "ok":
+        raise typer.Exit(FAILED)
+
+
+def load(
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long the rate is held.")] = 3.0,
+    batch: Annotated[
+        int, typer.Option(min=1, max=REQUEST_BATCH_ITEMS_MAX, help="Transactions in one request.")
+    ] = 10,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Requests a second to hold; by default the highest is searched."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the highest rate that a stack of its own holds, go beyond it, let the inbox drain."""
+    from lovectl.load import run_load
+
+    with started_access(LOAD_STACK) as access:
+        report = run_load(access, minutes, batch, rate, lambda line: show.notes.print(line))
+    if as_json:
+        show.print_json(report)
+    else:
+        show.tables.print(show.load_table(report))
+    if not report["holds"]:
+        raise typer.Exit(FAILED)
 
 
 def _read_lines(path: Path) -> list[InputLine]:
     try:
         lines = read_input(path)
     except (BadLine, OSError) as error:
-        _fail(f"{path}: {error}", BAD_USAGE)
+        fail(f"{path}: {error}", BAD_USAGE)
     if not lines:
-        _fail(f"{path}: has no transaction", BAD_USAGE)
+        fail(f"{path}: has no transaction", BAD_USAGE)
     return lines
-
-
-def _random_seed() -> int:
-    import secrets
-
-    return secrets.randbelow(2**32)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    Console(file=sys.stderr, highlight=False).print(f"[red]lovectl:[/] {message}")
-    raise typer.Exit(code)

@@ -38,7 +38,10 @@ API_REQUESTS_A_SECOND_MAX: Final = 1_000
 #: SQS takes so many requests a second for one group of a FIFO queue; the audit trail is one.
 AUDIT_EVENTS_A_SECOND_MAX: Final = 300
 #: Functions of template.yaml; each keeps one published version's snapshot.
-FUNCTIONS: Final = 11
+FUNCTIONS: Final = 13
+#: The canary comes each minute: itself, then a tier each.
+CANARIES_A_MONTH: Final = SECONDS_A_MONTH // 60
+TIERS: Final = 3
 #: A continent has a key for its data keys (template.yaml) and one for its storage (Terraform).
 KEYS_A_CONTINENT: Final = 2
 
@@ -97,6 +100,8 @@ class Assumptions(msgspec.Struct, frozen=True):
     #: Requests that are refused and audited; each read is an audit event too.
     refused_share: float = 0.01
     audit_ms: int = 50
+    #: The canary waits for the slowest tier, and each writes and reads for every continent.
+    canary_ms: int = 400
     #: CloudWatch lines of one invocation: START, END, REPORT and one metric document.
     log_bytes: int = 1_200
     #: Inserts that the busiest continent takes, of all.
@@ -257,7 +262,9 @@ class _Flow:
         self.message_bytes = items_a_message * assumed.transaction_bytes
         self.batches = batches_a_second * SECONDS_A_MONTH
         self.groups = groups_a_second * SECONDS_A_MONTH
-        self.audit_events = self.posts * assumed.refused_share + self.reads
+        # Each tier opens its canaries with the sealing key.
+        opened = CANARIES_A_MONTH * TIERS
+        self.audit_events = self.posts * assumed.refused_share + self.reads + opened
 
 
 def _atlas_lines(tier: str, prices: Prices) -> Iterator[Line]:
@@ -322,6 +329,11 @@ def _aws_lines(flow: _Flow, prices: Prices, assumed: Assumptions) -> Iterator[Li
     fallback = flow.transactions * assumed.fallback_share * units
     yield line("DynamoDB", "fallback", fallback, "WRU", "dynamodb_write_unit")
 
+    # One item a continent, in a transaction, with as much content as any other.
+    units = 2 * math.ceil(assumed.transaction_bytes / WRITE_UNIT_BYTES)
+    canaries = CANARIES_A_MONTH * len(CONTINENTS) * units
+    yield line("DynamoDB", "canary", canaries, "WRU", "dynamodb_write_unit")
+
     yield line("CloudWatch", "logs", count * assumed.log_bytes / 1e9, "GB", "logs_gb")
 
 
@@ -352,6 +364,7 @@ def _invocations(flow: _Flow, assumed: Assumptions) -> dict[str, tuple[float, in
             assumed.persist_ms,
         ),
         "audit": (flow.audit_events, assumed.audit_ms),
+        "canary": (CANARIES_A_MONTH * (1 + TIERS), assumed.canary_ms),
     }
 
 

@@ -2,13 +2,18 @@
 
 import json
 from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from federation.registry import LEVELS as LEVEL_NAMES
+from federation.registry import NO_PREVIOUS, Candidate, Registry
 from lovectl.paths import private_directory, write_private
 from lovectl.pki import TransportPki, private_pem
 from lovectl.processes import LOOPBACK
@@ -105,3 +110,18 @@ def make_delegates(directory: Path, ports: list[int], pki: TransportPki) -> list
     for delegate in delegates:
         delegate.write_files(pki, delegates)
     return delegates
+
+
+def genesis(delegates: list[Delegate], address_of: Callable[[str], str]) -> Registry:
+    """The stack's first registry: each of its delegates has a seat.
+
+    Parameters
+    ----------
+    address_of : callable
+        By delegate id, where the functions reach it.
+    """
+    candidates = [
+        msgspec.convert(one.public(address_of(one.delegate_id)), Candidate) for one in delegates
+    ]
+    seats = Counter(one.level for one in candidates)
+    return Registry(EPOCH, NO_PREVIOUS, {level: seats[level] for level in LEVEL_NAMES}, candidates)

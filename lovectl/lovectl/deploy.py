@@ -30,12 +30,24 @@ DEPLOY_TIMEOUT_S: Final = 180
 DISPATCHES_AT_ONCE: Final = 2
 #: A page of this origin may call the local API from a browser.
 CORS_ORIGIN: Final = "https://app.love.example"
-PARAMETERS: Final = ("ContinentsAtOnce=2", f"CorsOrigins={CORS_ORIGIN}")
+#: Messages of the inbox that are taken a second here; `lovectl load` measures it.
+DRAIN_PER_S: Final = 10
+#: Reconcile runs when it is told to (`lovectl reconcile`), so that what a test sees doesn't move.
+PARAMETERS: Final = (
+    "ContinentsAtOnce=2",
+    f"CorsOrigins={CORS_ORIGIN}",
+    "ReconcileSchedule=DISABLED",
+    f"InboxDrainPerSecond={DRAIN_PER_S}",
+)
 LAYERS: Final = ("rust_core", "federation", "dependencies")
 
 
 def deploy(
-    server: MiniStackServer, directory: Path, logs: Path, source: Path = REPOSITORY
+    server: MiniStackServer,
+    directory: Path,
+    logs: Path,
+    registry_pin: str,
+    source: Path = REPOSITORY,
 ) -> dict[str, str]:
     """Deploy, and give the template's outputs.
 
@@ -46,6 +58,8 @@ def deploy(
         For the prepared tree.
     logs : Path
         Where the log of `sam` goes.
+    registry_pin : str
+        Digest of the first delegate registry.
     source : Path
         Holds `template.yaml`, `functions/` and `statemachine/`.
 
@@ -78,6 +92,7 @@ def deploy(
                 LOCAL_REGION,
                 "--parameter-overrides",
                 *PARAMETERS,
+                f"RegistryPin={registry_pin}",
                 "--no-confirm-changeset",
                 "--no-progressbar",
             ],

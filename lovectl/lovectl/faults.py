@@ -15,6 +15,9 @@ class Scenario(StrEnum):
     ATLAS_DOWN = "atlas-down"
     ATLAS_AND_DYNAMODB_DOWN = "atlas-and-dynamodb-down"
     ALL_DOWN_THEN_BACK = "all-down-then-back"
+    #: These two are of `lovectl.simulation`, with faults of their own.
+    DOUBLE_SPEND = "double-spend"
+    BACKUP_ROUTES = "backup-routes"
 
 
 @dataclass(frozen=True)

@@ -81,3 +81,11 @@ def function_log_lines(aws: Callable[..., Any], started_ms: int) -> list[str]:
             )
             lines += [event["message"] for part in events for event in part["events"]]
     return lines
+
+
+def ranks(values_ms: Sequence[float]) -> dict[str, float] | None:
+    """`p50`, `p99` and `max` by nearest rank; `None` without samples."""
+    found = spread(values_ms)
+    if found is None:
+        return None
+    return {"p50": found.p50_ms, "p99": found.p99_ms, "max": round(max(values_ms), 2)}

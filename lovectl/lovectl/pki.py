@@ -6,6 +6,7 @@ stack and for tests: the private keys lie in files.
 
 import datetime
 import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -81,8 +82,9 @@ class TransportPki:
     def issue(
         self,
         name: str,
-        usage: x509.ObjectIdentifier,
-        *,
+        *usages: x509.ObjectIdentifier,
+        hosts: Sequence[str] = (),
+        subject: x509.Name | None = None,
         not_before: datetime.datetime | None = None,
         not_after: datetime.datetime | None = None,
     ) -> Path:
@@ -91,9 +93,11 @@ class TransportPki:
         Parameters
         ----------
         name : str
-            Of the files; the subject is `love-<name>`.
-        usage : ObjectIdentifier
-            `ExtendedKeyUsageOID.SERVER_AUTH` or `CLIENT_AUTH`.
+            Of the files; the subject is `love-<name>`, unless another is given.
+        usages : ObjectIdentifier
+            `ExtendedKeyUsageOID.SERVER_AUTH` or `CLIENT_AUTH`, or both.
+        hosts : sequence of str
+            DNS names that it is good for, beside this machine's.
         not_before, not_after : datetime, optional
             By default valid from now for a year.
         """
@@ -103,7 +107,7 @@ class TransportPki:
         key = _key_like(ca_key)
         certificate = (
             _builder(
-                _name(f"love-{name}"),
+                subject or _name(f"love-{name}"),
                 ca.subject,
                 key.public_key(),
                 not_before=not_before,
@@ -111,11 +115,11 @@ class TransportPki:
             )
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(digital_signature=True), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(
                 x509.SubjectAlternativeName(
                     [
-                        x509.DNSName("localhost"),
+                        *(x509.DNSName(host) for host in ("localhost", *hosts)),
                         x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
                     ]
                 ),
@@ -130,6 +134,22 @@ class TransportPki:
         write_private(self.certificate_file(name), _pem(certificate))
         write_private(self.key_file(name), _private_pem(key))
         return write_private(self.both_file(name), _pem(certificate) + _private_pem(key))
+
+    def revocation_list(self) -> bytes:
+        """A PEM revocation list of this CA that revokes nothing (RFC 5280 section 5), for a year."""
+        ca_key = serialization.load_pem_private_key(self.key_file("ca").read_bytes(), None)
+        assert isinstance(ca_key, ec.EllipticCurvePrivateKey | mldsa.MLDSA65PrivateKey)
+        ca = x509.load_pem_x509_certificate(self.ca_file.read_bytes())
+        now = datetime.datetime.now(datetime.UTC)
+        return (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(ca.subject)
+            .last_update(now - BACKDATE)
+            .next_update(now + LIFETIME)
+            .add_extension(x509.CRLNumber(int(now.timestamp())), critical=False)
+            .sign(ca_key, _hash_of(ca_key))
+            .public_bytes(serialization.Encoding.PEM)
+        )
 
     def _make(self, ca_key: TransportKey) -> None:
         ca_name = _name("Love local transport CA")

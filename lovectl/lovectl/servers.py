@@ -3,7 +3,7 @@
 import http.client
 import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -326,13 +326,22 @@ class NodeServer(Server):
     ----------
     config_file : Path
         JSON; see nodes/README.md.
+    before : sequence of str
+        Put before the module on the interpreter's command line: a simulation's wrong clock.
     """
 
-    def __init__(self, delegate_id: str, config_file: Path, port: int, log: Path) -> None:
+    def __init__(
+        self,
+        delegate_id: str,
+        config_file: Path,
+        port: int,
+        log: Path,
+        before: Sequence[str] = (),
+    ) -> None:
         self.port = port
         super().__init__(
             delegate_id,
-            [sys.executable, "-m", "love_node", "--config", str(config_file)],
+            [sys.executable, *before, "-m", "love_node", "--config", str(config_file)],
             log,
             partial(accepts_connections, port),
         )

@@ -96,6 +96,45 @@ def verdict_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
+def double_spend_table(report: Mapping[str, Any]) -> Table:
+    """What became of conflicting pairs, and whom the evidence accuses."""
+    table = Table(title=f"{report['scenario']}, seed {report['seed']}: {report['verdict']}")
+    table.add_column("what")
+    table.add_column("count", justify="right")
+    for name in ("pairs", "both_final", "one_final", "none_final", "crashes", "partitions"):
+        table.add_row(name.replace("_", " "), str(report[name]))
+    for one in report["evidence"]:
+        kind = "Byzantine" if one["byzantine"] else "honest"
+        table.add_row(f"double votes of {one['delegate_id']}, {kind}", str(one["double_votes"]))
+    for name in report["byzantine_missed"]:
+        table.add_row(f"{name}, Byzantine, is not accused", "—")
+    return table
+
+
+def routes_table(report: Mapping[str, Any]) -> Table:
+    """A line for each phase: by which routes its transactions were kept, and when they were final."""
+    title = f"{report['scenario']}, seed {report['seed']}: {report['verdict']}"
+    caption = f"lost {report['lost']}, duplicated {report['duplicated']}"
+    table = Table(title=title, caption=f"{caption}, not final {report['not_final']}")
+    for name in ("phase", "designed", "routes"):
+        table.add_column(name)
+    for name in ("accepted", "stored", "final then", "after recovery", "p50 ms", "p99 ms"):
+        table.add_column(name, justify="right")
+    for one in report["phases"]:
+        times = one["latency_ms"]
+        table.add_row(
+            one["name"],
+            one["designed_route"],
+            ", ".join(f"{route} {count}" for route, count in one["routes"].items() if count),
+            *(
+                str(one[name])
+                for name in ("accepted", "stored", "final_then", "final_after_recovery")
+            ),
+            *("—" if times is None else f"{times[name]:.0f}" for name in ("p50_ms", "p99_ms")),
+        )
+    return table
+
+
 def rotation_table(report: Mapping[str, Any]) -> Table:
     """What a rotation of keys did, and what became of the traffic meanwhile."""
     table = Table(title=f"keys rotated ({report['mode']}): {report['verdict']}")
@@ -157,3 +196,36 @@ def _quantity(value: float) -> str:
     if value >= 1_000_000:
         return f"{value / 1_000_000:,.1f} M"
     return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"
+
+
+def load_table(report: Mapping[str, Any]) -> Table:
+    """Rates that were tried, then the one that held, and what came beyond it."""
+    table = Table(
+        "requests/s",
+        "transactions/s",
+        "seconds",
+        "answers",
+        "stored after, p50 / p99 ms",
+        "net p99 ms",
+        "holds",
+        title=f"no-op machine: {report['noop_ms']['p50_ms']:.0f} ms at p50; lost {report['lost']}",
+    )
+    for one in (*report["trials"], report["held"]):
+        after = one["stored_after_ms"]
+        net = one["stored_after_net_p99_ms"]
+        table.add_row(
+            f"{one['requests_per_s']:.2f}",
+            f"{one['transactions_per_s']:.1f}",
+            f"{one['seconds']:.0f}",
+            " ".join(f"{status}: {count}" for status, count in one["statuses"].items()),
+            "—" if after is None else f"{after['p50_ms']:.0f} / {after['p99_ms']:.0f}",
+            "—" if net is None else f"{net:.0f}",
+            "yes" if one["holds"] else "no",
+        )
+    many = report["beyond"]["many_senders"]
+    for name, beyond in report["beyond"].items():
+        answers = " ".join(f"{status}: {count}" for status, count in beyond["statuses"].items())
+        rate = f"{many['requests_per_s']:.2f}" if beyond is many else "burst"
+        table.add_row(rate, name.replace("_", " "), "", answers, "", "", "")
+    table.caption = f"inbox drained after {report['drained_s']} s"
+    return table

@@ -9,7 +9,7 @@ import fcntl
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +19,7 @@ import msgspec
 
 from federation.regions import CLUSTERS
 from lovectl import binaries
-from lovectl.delegates import NODES, NODES_DIRECTORY, Delegate, make_delegates
+from lovectl.delegates import NODES, NODES_DIRECTORY, Delegate, genesis, make_delegates
 from lovectl.deploy import STACK_NAME, deploy
 from lovectl.errors import AlreadyRunning, NotRunning
 from lovectl.issuer import publish_keys
@@ -127,15 +127,19 @@ class Stack:
 
     def down(self) -> None:
         """Stop everything; logs stay, data and keys go."""
-        take_down(self.state)
+        # As it was last saved: `lovectl registry apply` starts nodes anew.
+        take_down(load_state(self.state.name) or self.state)
 
 
 @contextmanager
 def running(
-    name: str = DEFAULT_NAME, say: Say | None = None, source: Path = REPOSITORY
+    name: str = DEFAULT_NAME,
+    say: Say | None = None,
+    source: Path = REPOSITORY,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
     """A stack of its own for as long as the block lasts, also when it fails."""
-    stack = up(name, say, source)
+    stack = up(name, say, source, environment)
     try:
         yield stack
     finally:
@@ -148,7 +152,12 @@ def find(name: str = DEFAULT_NAME) -> Stack | None:
     return Stack(state) if state is not None and state.all_running() else None
 
 
-def up(name: str = DEFAULT_NAME, say: Say | None = None, source: Path = REPOSITORY) -> Stack:
+def up(
+    name: str = DEFAULT_NAME,
+    say: Say | None = None,
+    source: Path = REPOSITORY,
+    environment: Mapping[str, str] | None = None,
+) -> Stack:
     """Start every server, deploy the template, and give the running stack.
 
     The servers end with this process, however it ends, unless `lovectl.guardian.release_all` is
@@ -162,6 +171,8 @@ def up(name: str = DEFAULT_NAME, say: Say | None = None, source: Path = REPOSITO
         Gets a line of progress now and then; by default they go to standard error.
     source : Path
         Holds `template.yaml`, `functions/` and `statemachine/`.
+    environment : mapping, optional
+        Settings of functions over the local stack's own; an empty one leaves the function's default.
 
     Raises
     ------
@@ -179,7 +190,10 @@ def up(name: str = DEFAULT_NAME, say: Say | None = None, source: Path = REPOSITO
                 raise AlreadyRunning(name)
             take_down(old)  # what is left of one that died
         shutil.rmtree(directory)
-        return _Starting(name, private_directory(directory), say or _to_stderr, source).start()
+        settings = dict(environment or {})
+        return _Starting(
+            name, private_directory(directory), say or _to_stderr, source, settings
+        ).start()
 
 
 def take_down(state: StackState) -> None:
@@ -233,7 +247,10 @@ def status(name: str = DEFAULT_NAME) -> dict[str, Any]:
 class _Starting:
     """One start of a stack, from nothing to the deployed template."""
 
-    def __init__(self, name: str, directory: Path, say: Say, source: Path) -> None:
+    def __init__(
+        self, name: str, directory: Path, say: Say, source: Path, environment: dict[str, str]
+    ) -> None:
+        self.environment = environment
         self.directory = directory
         self.logs = private_directory(directory / "logs")
         self.say = say
@@ -295,6 +312,10 @@ class _Starting:
         delegates = make_delegates(
             self.directory / NODES_DIRECTORY, [self.ports[each] for each in NODES], pki
         )
+        registry = genesis(
+            delegates, lambda each: f"{LOOPBACK}:{self.state.proxies[each].listen_port}"
+        )
+        self.state = msgspec.structs.replace(self.state, registry_pin=registry.digest)
         issuer = self._issuer(pki, trust)
         for server in (issuer, *self._stores(pki), *self._nodes(delegates)):
             self._launch(server)
@@ -307,10 +328,10 @@ class _Starting:
         )
         ministack.wait_ready()
         create_secrets(
-            ministack.client("secretsmanager"), stack_secrets(self.state, trust, pki, delegates)
+            ministack.client("secretsmanager"), stack_secrets(self.state, trust, pki, registry)
         )
         self.say("servers are starting; deploying template.yaml")
-        outputs = deploy(ministack, self.directory, self.logs, self.source)
+        outputs = deploy(ministack, self.directory, self.logs, registry.digest, self.source)
         for server in self.servers:
             server.wait_ready()
         api_url = f"{self.state.endpoint_url}/_aws/execute-api/{outputs['ApiId']}/{STAGE}"
@@ -336,15 +357,22 @@ class _Starting:
         # All servers share a few cores here: the stores' time-outs on AWS would trip for nothing,
         # and a write that is given up though it arrives has a second copy in the next tier.
         environment["PERSIST_TIMEOUT_MS"] = "1500"
+        environment["PERSIST_SLOW_MS"] = "1200"
+        environment["COLD_TIMEOUT_MS"] = "3000"
+        environment["KMS_TIMEOUT_MS"] = "1500"
         environment["POSITIONS_TIMEOUT_MS"] = "500"
         environment["VOTE_DEADLINE_MS"] = "500"
         environment["EXECUTIONS_AT_ONCE"] = "1"
         # Who breaks a store here doesn't want to wait for minutes once it is back.
+        environment["BREAKER_PATIENCE_S"] = "3"
         environment["AUDIT_BACKOFF_MAX_S"] = "2"
+        environment["BACKOFF_MAX_S"] = "5"
         environment["RATE_TIMEOUT_MS"] = "1500"
+        environment["INBOX_DEPTH_TIMEOUT_MS"] = "1500"
         # So that a test needn't wait five minutes for a key that was taken away.
         environment["JWKS_TTL_S"] = "20"
         environment["JWKS_COOLDOWN_S"] = "1"
+        environment.update(self.environment)
         return MiniStackServer(
             private_directory(self.directory / "ministack"),
             self.ports["ministack"],

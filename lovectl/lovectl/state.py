@@ -47,6 +47,8 @@ class StackState(msgspec.Struct, frozen=True):
         Of template.yaml; empty until it is deployed.
     api_url : str
         Empty until the template is deployed.
+    registry_pin : str
+        Digest of the first delegate registry.
     """
 
     name: str
@@ -63,6 +65,7 @@ class StackState(msgspec.Struct, frozen=True):
     servers: dict[str, RunningServer] = {}
     outputs: dict[str, str] = {}
     api_url: str = ""
+    registry_pin: str = ""
 
     def save(self) -> None:
         """Write it into its directory."""

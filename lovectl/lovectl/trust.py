@@ -3,14 +3,17 @@
 import json
 import secrets
 from base64 import b64encode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from federation.regions import CLUSTERS
-from lovectl.delegates import EPOCH, Delegate
+from federation.registry import Registry
+from federation.registry_source import CHAIN_MEMBER
 from lovectl.issuer import JWKS_PATH
 from lovectl.paths import private_directory, write_private
 from lovectl.pki import FederationCa, TransportPki, jwks, private_pem
@@ -21,6 +24,7 @@ from lovectl.state import StackState
 TOKEN_KEY_FILE: Final = "token-key.pem"  # noqa: S105
 #: In immuDB, beside the transactions'.
 AUDIT_DATABASE: Final = "audit"
+DELEGATES_SECRET: Final = "love/delegates"  # noqa: S105
 
 
 class Trust:
@@ -61,32 +65,40 @@ class Trust:
         """What `authorize` and `send` believe; `revoked` are serials of account certificates."""
         issuer_port = state.proxies["issuer"].listen_port
         return {
-            "ca_certificate": _b64(self.ca.certificate_der),
-            "crl": _b64(self.ca.revocation_list(revoked)),
+            **self.certificates(revoked),
             "jwks_url": f"https://{LOOPBACK}:{issuer_port}{JWKS_PATH}",
             "jwks_ca_pem": pki.ca_file.read_text(),
             "issuer": state.token_issuer,
             "audience": state.token_audience,
-            "sealing": {
-                "key_id": state.sealing_key_id,
-                "public_key": _b64((self.directory / "sealing-public").read_bytes()),
-            },
+            "sealing": self.public_sealing_key(state.sealing_key_id),
         }
 
-    def sealing_secret(self, state: StackState) -> dict[str, Any]:
-        """What `persist` opens content with."""
+    def certificates(self, revoked: tuple[int, ...] = ()) -> dict[str, str]:
+        """The federation's CA and its revocation list, as `love/trust` has them."""
+        return {
+            "ca_certificate": _b64(self.ca.certificate_der),
+            "crl": _b64(self.ca.revocation_list(revoked)),
+        }
+
+    def public_sealing_key(self, key_id: str) -> dict[str, str]:
+        """What `send` seals content with."""
+        public_key = (self.directory / "sealing-public").read_bytes()
+        return {"key_id": key_id, "public_key": _b64(public_key)}
+
+    def private_sealing_keys(self, key_id: str) -> dict[str, dict[str, str]]:
+        """What `persist` opens content with: `love/sealing`."""
         private_key = (self.directory / "sealing-private").read_bytes()
-        return {"keys": {state.sealing_key_id: _b64(private_key)}}
+        return {"keys": {key_id: _b64(private_key)}}
 
 
 def stack_secrets(
-    state: StackState, trust: Trust, pki: TransportPki, delegates: list[Delegate]
+    state: StackState, trust: Trust, pki: TransportPki, registry: Registry
 ) -> dict[str, dict[str, Any]]:
     """All secrets that `template.yaml` names, by name; stores and nodes through their proxies."""
     ca_pem = pki.ca_file.read_text()
     return {
         "love/trust": trust.trust_secret(state, pki),
-        "love/sealing": trust.sealing_secret(state),
+        "love/sealing": trust.private_sealing_keys(state.sealing_key_id),
         "love/mongo": {
             "uris": {
                 continent.value: f"mongodb://{LOOPBACK}:{state.proxies[cluster].listen_port}"
@@ -105,16 +117,19 @@ def stack_secrets(
             "server_ca_pem": ca_pem,
             "client_pem": pki.client_pem_file.read_text(),
         },
-        "love/delegates": {
-            "epoch": EPOCH,
-            "delegates": [
-                delegate.public(f"{LOOPBACK}:{state.proxies[delegate.delegate_id].listen_port}")
-                for delegate in delegates
-            ],
-            "ca_pem": ca_pem,
-            "client_cert_pem": pki.client_certificate_file.read_text(),
-            "client_key_pem": pki.client_key_file.read_text(),
-        },
+        DELEGATES_SECRET: delegates_secret([registry], pki),
+    }
+
+
+def delegates_secret(registries: Sequence[Registry], pki: TransportPki) -> dict[str, Any]:
+    """The secret `love/delegates`: whom the last registry elects, the chain that proves it, TLS."""
+    return {
+        "epoch": registries[-1].epoch,
+        "delegates": registries[-1].delegates(),
+        CHAIN_MEMBER: msgspec.to_builtins(list(registries)),
+        "ca_pem": pki.ca_file.read_text(),
+        "client_cert_pem": pki.client_certificate_file.read_text(),
+        "client_key_pem": pki.client_key_file.read_text(),
     }
 
 

@@ -34,6 +34,8 @@ EVENTS: Final[dict[str, dict[str, Any]]] = {
     "RewardFunction": {"batch_id": "warm-up", "groups": [], "rewards": []},
     "DispatchFunction": {"Records": []},
     "AuditFunction": {"Records": []},
+    "ReconcileFunction": {"action": "gather", "continent": "Europe"},
+    "CanaryFunction": {},
     "SendFunction": {
         "httpMethod": "GET",
         "path": "/api/health",
@@ -66,7 +68,7 @@ def warm_up(client: Callable[..., Any], stack_name: str) -> list[str]:
     DeployFailed
         A function's module can't be imported.
     """
-    functions = dict(_functions(client("cloudformation"), stack_name))
+    functions = dict(functions_of(client("cloudformation"), stack_name))
     _wait_until_initialised(client("lambda"), functions)
     config = Config(read_timeout=CALL_TIMEOUT_S, max_pool_connections=CALLS_AT_ONCE)
     caller = client("lambda", config=config)
@@ -78,8 +80,8 @@ def warm_up(client: Callable[..., Any], stack_name: str) -> list[str]:
         return [failure for failure in failures if failure]
 
 
-def _functions(client: Any, stack_name: str) -> Iterator[tuple[str, str]]:
-    """Logical id and name of each function."""
+def functions_of(client: Any, stack_name: str) -> Iterator[tuple[str, str]]:
+    """Logical id and name of each function; `client` is a boto3 client of CloudFormation."""
     for resource in client.describe_stack_resources(StackName=stack_name)["StackResources"]:
         if resource["ResourceType"] == "AWS::Lambda::Function":
             yield resource["LogicalResourceId"], resource["PhysicalResourceId"]

@@ -174,11 +174,11 @@ def digest(*parts: bytes | str | int) -> bytes:
 
     A part of another kind, as a damaged row may hold it, gives a digest of its own.
     """
-    whole = hashlib.sha256()
+    whole = b""
     for part in parts:
         written = part if isinstance(part, bytes) else repr(part).encode()
-        whole.update(f"{type(part).__name__} {len(written)} ".encode() + written)
-    return whole.digest()
+        whole += b"%s %d " % (type(part).__name__.encode(), len(written)) + written
+    return hashlib.sha256(whole).digest()
 
 
 def _well_formed(item: node_pb2.StoredItem, wrapped_key: bytes) -> bool:

@@ -138,11 +138,17 @@ class KeptFile(GroupCommit[Callable[[], int], int]):
         self._count += new
         return new
 
-    def unite(self, votes: Sequence[VoteRow]) -> int:
-        """Add votes to transactions that are kept; of others they are left out."""
-        added = self.submit(lambda: sum([self._unite(one) for one in votes]))
-        self._touch(one.transaction_id for one in votes)
-        return added
+    def unite(self, votes: Iterable[VoteRow]) -> int:
+        """Add votes to transactions that are kept; of others they are left out.
+
+        Gives to how many transactions something was added.
+        """
+        of: dict[bytes, list[VoteRow]] = {}
+        for one in votes:
+            of.setdefault(one.transaction_id, []).append(one)
+        changed = self.submit(lambda: sum([self._unite(*each) for each in of.items()]))
+        self._touch(of)
+        return changed
 
     def prove(self, proofs: Iterable[node_pb2.DoubleVote]) -> int:
         """Keep proofs of double votes that were verified; gives how many were new."""
@@ -262,31 +268,53 @@ class KeptFile(GroupCommit[Callable[[], int], int]):
             self._touched[first] += 1
 
     def _keep(self, item: KeptItem) -> int:
-        entry = self._entry(self._db, item.transaction_id)
+        known = self._entry(self._db, item.transaction_id)
+        entry = known
         if entry is None:
             # The writer alone adds rows, one transaction after the other.
             inserted = self._db.execute(
                 "INSERT INTO kept VALUES (NULL, ?, ?, ?, ?, ?, ?)", _values(item)
             )
             assert inserted.lastrowid is not None
-            empty = voters_digest(())
-            self._write_entry(Entry(item.transaction_id, inserted.lastrowid, empty, item.checksum))
-        for vote in item.votes:
-            self._unite(VoteRow(item.sender, item.nonce, *vote[:2], item.transaction_id, vote[2]))
-        return int(entry is None)
+            entry = Entry(item.transaction_id, inserted.lastrowid, voters_digest(()), item.checksum)
+        united = self._united(
+            entry,
+            [
+                VoteRow(item.sender, item.nonce, *vote[:2], item.transaction_id, vote.signature)
+                for vote in item.votes
+            ],
+        )
+        if united != known:
+            self._write_entry(united)
+        return int(known is None)
 
-    def _unite(self, vote: VoteRow) -> int:
-        entry = self._entry(self._db, vote.transaction_id)
-        of_nonce = [VoteRow(*self._checked(row)) for row in self._db.execute(_VOTES, vote[:2])]
-        if entry is None or any(one[:5] == vote[:5] for one in of_nonce):
+    def _unite(self, transaction_id: bytes, votes: Sequence[VoteRow]) -> int:
+        entry = self._entry(self._db, transaction_id)
+        if entry is None:
             return 0
-        self._db.execute("INSERT INTO vote VALUES (?, ?, ?, ?, ?, ?, ?)", (*vote, digest(*vote)))
-        voters = [one[2:4] for one in (*of_nonce, vote) if one[4] == vote.transaction_id]
-        self._write_entry(entry._replace(voters=voters_digest(voters)))
-        for rival in of_nonce:
-            if rival[2:4] == vote[2:4]:
+        united = self._united(entry, votes)
+        if united != entry:
+            self._write_entry(united)
+        return int(united != entry)
+
+    def _united(self, entry: Entry, votes: Sequence[VoteRow]) -> Entry:
+        """The entry with these votes for its transaction, which are written if they are new."""
+        if not votes:
+            return entry
+        rows = self._db.execute(_VOTES, votes[0][:2]).fetchall()
+        of_nonce = [VoteRow(*self._checked(row)) for row in rows]
+        for vote in votes:
+            rivals = [one for one in of_nonce if one[2:4] == vote[2:4]]
+            if any(one.transaction_id == vote.transaction_id for one in rivals):
+                continue
+            self._db.execute(
+                "INSERT INTO vote VALUES (?, ?, ?, ?, ?, ?, ?)", (*vote, digest(*vote))
+            )
+            of_nonce.append(vote)
+            for rival in rivals:
                 self._prove(_double_vote(rival, vote))
-        return 1
+        voters = [one[2:4] for one in of_nonce if one.transaction_id == entry.transaction_id]
+        return entry._replace(voters=voters_digest(voters))
 
     def _prove(self, proof: node_pb2.DoubleVote) -> int:
         query = "SELECT * FROM double_vote WHERE epoch = ? AND delegate_id = ?"

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from love_node.errors import DatabaseDamaged
 from love_node.group_commit import GroupCommit, fault_of
+from love_node.wal import check_log
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS vote_lock (
@@ -88,6 +89,7 @@ class VoteLocks(GroupCommit[Wanted, list[bytes]]):
         on_commit: Callable[[float], None] = lambda _: None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
+        check_log(path)
         super().__init__(path, (_SCHEMA, _SEAL_SCHEMA), on_commit)
         self._now_ms = now_ms
         self._damage: DatabaseDamaged | None = None

@@ -68,6 +68,9 @@ def tier(
             kms_key_arns=msgspec.json.encode(key_arns).decode(),
             allow_cross_region=allow_cross_region,
             persist_timeout_ms=TIMEOUT_MS,
+            persist_slow_ms=TIMEOUT_MS,
+            cold_timeout_ms=3_000,
+            breaker_patience_s=1.0,
         )
         return AtlasTier(settings, Router(Fixed(routes), RouterSettings()), tmp_path)
 

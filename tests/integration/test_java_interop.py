@@ -55,7 +55,16 @@ def store(ferretdb: Any, key_arn: str, tmp_path: Path) -> AtlasTier:
         }
     )
     arns = msgspec.json.encode({one.value: key_arn for one in CONTINENTS}).decode()
-    return AtlasTier(AtlasSettings(kms_key_arns=arns, persist_timeout_ms=2_000), router, tmp_path)
+    return AtlasTier(
+        AtlasSettings(
+            kms_key_arns=arns,
+            persist_timeout_ms=2_000,
+            persist_slow_ms=2_000,
+            cold_timeout_ms=3_000,
+        ),
+        router,
+        tmp_path,
+    )
 
 
 @pytest.fixture

@@ -9,16 +9,19 @@ import msgspec
 import pymongo
 import pytest
 
+from federation.limits import CANARY_KEPT_S
 from federation.regions import CONTINENTS
 from federation.route_providers import Routes, RoutesUnavailable
 from federation.routing import Router, RouterSettings
 from lovectl.processes import free_ports
 from persist.atlas import AtlasSettings, AtlasTier
+from persist.breaker import StoreBreakers
+from persist.canary import run_canary
 from persist.dynamodb import DynamodbTier
 from persist.immudb_tier import ImmudbTier
 from persist.kms_encryption import KmsEncryption
 from persist.motor_db_handler import MotorDBHandler
-from persist.tier import TierUnavailable, fetch, store_group
+from persist.tier import ask, fetch, store_group
 
 TIMEOUT_S = 0.5
 #: Room for a busy machine.
@@ -27,6 +30,10 @@ PATIENCE_S = 1.0
 RESTING_S = 0.05
 #: What takes effect in time, but not at once, is waited for so long.
 SETTLING_S = 30.0
+#: A success that takes longer counts as a failure.
+SLOW_S = 0.3
+#: A payment tries an open breaker after so long.
+PATIENCE_OF_BREAKERS_S = 1.0
 TABLE = "transactions-faults"
 
 
@@ -38,6 +45,17 @@ class Tier:
         self.proxy = proxy
         self.store = store
         self.network = toxiproxy.api
+
+    def run_canary(self, groups: Any, item: Any = None, keys: Any = None) -> Any:
+        """The report of one canary of Europe."""
+        group = groups.group(item or groups.item())
+        opened_by = keys or groups.private_keys
+        return run_canary([group], self.name, self.store, lambda: opened_by)
+
+    def breaker(self) -> Any:
+        """How the breaker of the store is."""
+        names = ("atlas/Europe", "dynamodb", "immudb")
+        return next(one for one in self.store.breakers() if one.name in names)
 
     def store_group(self, group: Any) -> tuple[Any, float]:
         """What came of it, and the seconds it took."""
@@ -77,6 +95,9 @@ def _atlas(
         kms_key_arns=msgspec.json.encode(key_arns).decode(),
         persist_timeout_ms=int(TIMEOUT_S * 1000),
         read_timeout_ms=int(TIMEOUT_S * 1000),
+        persist_slow_ms=int(SLOW_S * 1000),
+        cold_timeout_ms=3_000,
+        breaker_patience_s=PATIENCE_OF_BREAKERS_S,
     )
     return AtlasTier(settings, router, directory)
 
@@ -122,7 +143,8 @@ def dynamodb(
             connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 1}
         ),
     )
-    store = DynamodbTier(behind, TABLE, KmsEncryption(key_arns))
+    breakers = StoreBreakers("dynamodb", PATIENCE_OF_BREAKERS_S, SLOW_S)
+    store = DynamodbTier(behind, TABLE, KmsEncryption(key_arns), breakers=breakers)
     return Tier("dynamodb", "persist-dynamodb", store, toxiproxy)
 
 
@@ -137,7 +159,8 @@ def immudb_tier(
     """Tier 3 behind its front and a proxy."""
     port = proxied("persist-immudb", immudb_front.port)
     access = {**immudb_access, "address": f"127.0.0.1:{port}"}
-    store = ImmudbTier(lambda: access, KmsEncryption(key_arns), TIMEOUT_S, TIMEOUT_S)
+    breakers = StoreBreakers("immudb", PATIENCE_OF_BREAKERS_S, SLOW_S)
+    store = ImmudbTier(lambda: access, KmsEncryption(key_arns), TIMEOUT_S, TIMEOUT_S, breakers)
     return Tier("immudb", "persist-immudb", store, toxiproxy)
 
 
@@ -171,6 +194,99 @@ def test_a_hanging_store_is_unavailable_within_the_limit(tier: Tier, groups: Any
     assert took_s < 2 * TIMEOUT_S + PATIENCE_S
 
 
+@pytest.mark.parametrize(
+    ("toxic", "attributes"),
+    [(None, {}), ("timeout", {"timeout": 0}), ("latency", {"latency": int(SLOW_S * 1000) + 50})],
+    ids=["refused", "hanging", "slow"],
+)
+def test_a_store_that_refuses_hangs_or_is_slow_opens_its_breaker_and_the_canary_closes_it(
+    tier: Tier, groups: Any, toxic: str | None, attributes: dict[str, int]
+) -> None:
+    if toxic is None:
+        tier.network.down(tier.proxy)
+    else:
+        tier.network.toxic(tier.proxy, toxic, **attributes)
+    for _ in range(2):
+        tier.store_group(groups.group(groups.item()))
+    assert tier.breaker().state == "open", tier.breaker()
+    persisted, _ = tier.store_group(groups.group(groups.item()))
+    assert "resting" in persisted.reason
+    assert tier.run_canary(groups).outcome == "failed"
+    assert tier.breaker().state == "open"
+    tier.network.cure(tier.proxy)
+    tier.network.up(tier.proxy)
+    # A server may still be busy with what was cut off.
+    _until(lambda: tier.run_canary(groups).outcome == "ok")
+    assert tier.breaker().state == "closed"
+    persisted, _ = tier.store_group(groups.group(groups.item()))
+    assert persisted.outcome == "stored"
+
+
+def test_health_tells_of_a_store_what_its_ping_and_its_breaker_say(tier: Tier, groups: Any) -> None:
+    assert {(one.state, one.breaker.state) for one in ask(tier.store)} == {("up", "closed")}
+    tier.network.down(tier.proxy)
+    for _ in range(2):
+        tier.store_group(groups.group(groups.item()))
+    [part] = [one for one in ask(tier.store) if one.part in ("Europe", "dynamodb", "immudb")]
+    assert (part.state, part.breaker.state) == ("down", "open")
+    assert part.reason
+
+
+def test_the_canary_goes_through_a_tier_and_is_no_transaction(tier: Tier, groups: Any) -> None:
+    item = groups.item()
+    report = tier.run_canary(groups, item)
+    assert (report.outcome, [one.continent for one in report.parts]) == ("ok", ["Europe"])
+    assert report.parts[0].reason is None
+    assert _read(tier, groups, item) == {"outcome": "absent"}
+    # Its nonce is free: the very same transaction is stored as money afterwards.
+    assert tier.store_group(groups.group(item))[0].outcome == "stored"
+
+
+def test_a_canary_that_does_not_open_has_failed(tier: Tier, groups: Any) -> None:
+    report = tier.run_canary(groups, keys=type(groups)().private_keys)
+    assert report.outcome == "failed"
+    assert "can't be opened" in report.parts[0].reason
+
+
+def test_what_canaries_wrote_into_atlas_is_deleted_after_its_time(
+    atlas: Tier, groups: Any, monkeypatch: pytest.MonkeyPatch, ferretdb: Any
+) -> None:
+    monkeypatch.setattr("persist.atlas.CANARY_KEPT_S", 0)
+    for _ in range(3):
+        time.sleep(0.002)  # so that each is of another millisecond
+        assert atlas.run_canary(groups).outcome == "ok"
+    with pymongo.MongoClient(ferretdb.uri) as client:
+        assert client["love_currency_db"]["canary"].count_documents({}) == 1
+
+
+def test_what_canaries_wrote_into_dynamodb_has_an_end_of_its_life(
+    dynamodb: Tier, groups: Any, dynamodb_local: Any
+) -> None:
+    item = groups.item()
+    dynamodb.run_canary(groups, item)
+    key = {"pk": {"S": f"canary#{item.envelope.header.transaction_id}"}}
+    found = dynamodb_local.client().get_item(TableName=TABLE, Key=key)["Item"]
+    assert 0 < int(found["expires_at_s"]["N"]) - time.time() <= CANARY_KEPT_S
+
+
+def test_canaries_of_immudb_overwrite_one_key(immudb_tier: Tier, groups: Any) -> None:
+    for _ in range(2):
+        assert immudb_tier.run_canary(groups).outcome == "ok"
+    found = immudb_tier.store._session.get(b"canary:Europe")
+    assert found is not None
+    assert found.revision >= 2
+
+
+def test_while_the_canary_fails_a_read_may_try_after_a_short_rest(tier: Tier, groups: Any) -> None:
+    item = groups.item()
+    tier.store_group(groups.group(item))
+    tier.network.down(tier.proxy)
+    for _ in range(2):
+        tier.store_group(groups.group(groups.item()))
+    tier.network.up(tier.proxy)
+    _until(lambda: _read(tier, groups, item)["outcome"] == "found")
+
+
 def test_a_dead_tier_costs_next_to_nothing_once_it_is_known(tier: Tier, groups: Any) -> None:
     tier.network.down(tier.proxy)
     for _ in range(2):
@@ -178,8 +294,6 @@ def test_a_dead_tier_costs_next_to_nothing_once_it_is_known(tier: Tier, groups: 
     persisted, took_s = tier.store_group(groups.group(groups.item()))
     assert "resting" in persisted.reason
     assert took_s < RESTING_S
-    with pytest.raises(TierUnavailable):
-        tier.store.ping()
 
 
 def test_a_tier_that_is_back_is_used_again_after_a_rest(tier: Tier, groups: Any) -> None:

@@ -72,6 +72,8 @@ def atlas_tier(port: int, server: Any, key_arns: dict[str, str], directory: Path
     settings = AtlasSettings(
         kms_key_arns=msgspec.json.encode(key_arns).decode(),
         persist_timeout_ms=int(TIMEOUT_S * 1000),
+        persist_slow_ms=int(TIMEOUT_S * 1000),
+        cold_timeout_ms=int(COLD_S * 1000),
     )
     return AtlasTier(settings, router, directory)
 

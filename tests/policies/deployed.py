@@ -36,6 +36,7 @@ ARNS: Final = {
     "AWS::ApiGateway::RestApi": f"arn:aws:apigateway:{REGION}::/restapis/{{}}",
     "AWS::CloudWatch::Alarm": f"arn:aws:cloudwatch:{REGION}:{ACCOUNT}:alarm:{{}}",
     "AWS::DynamoDB::Table": f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{{}}",
+    "AWS::Events::Rule": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{{}}",
     "AWS::IAM::ManagedPolicy": f"arn:aws:iam::{ACCOUNT}:policy/{{}}",
     "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/{{}}",
     "AWS::KMS::Key": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/{{}}",
@@ -131,6 +132,8 @@ def _managed_policies() -> Document:
 
 class _Deployment:
     def __init__(self, source: Document, parameters: Mapping[str, str]) -> None:
+        # Digest of a registry: without a default, since every deployment has its own.
+        parameters = {"RegistryPin": "0" * 64, **parameters}
         self.parameters = {
             name: parameters.get(name, declared.get("Default"))
             for name, declared in source["Parameters"].items()
@@ -142,7 +145,9 @@ class _Deployment:
                 if local in resource.get("Properties", {}):
                     resource["Properties"][local] = "s3://bucket/key"
         session = boto3.Session(region_name=REGION)
-        made = Translator({}, Parser(), boto_session=session).translate(source, {})
+        made = Translator({}, Parser(), boto_session=session).translate(
+            source, {"RegistryPin": parameters["RegistryPin"]}
+        )
         self.declared: Document = json.loads(json.dumps(made["Resources"]))
         self.conditions: Document = source.get("Conditions", {})
 

@@ -10,6 +10,8 @@ DOCUMENT: Final = REPOSITORY / "docs" / "security.md"
 HEADING: Final = "## Who may do what"
 #: What every function may do beside: write its log.
 LOG_ACTIONS: Final = ("logs:CreateLogStream", "logs:PutLogEvents")
+#: Written by Step Functions.
+RUN_LOGS: Final = ("PipelineLogs", "ReconcileRunLogs")
 _CODE = re.compile(r"`([^`]+)`")
 
 Right = tuple[str, str]
@@ -31,8 +33,8 @@ def may(rights: frozenset[Right], action: str, resource: str) -> bool:
 
 
 def writes_log(action: str, resource: str) -> bool:
-    """Whether it is writing the log of a function; that of the pipeline is none."""
-    return action in LOG_ACTIONS and resource.endswith("Logs") and resource != "PipelineLogs"
+    """Whether it is writing the log of a function; that of a state machine is none."""
+    return action in LOG_ACTIONS and resource.endswith("Logs") and resource not in RUN_LOGS
 
 
 def _rights(cell: str) -> list[Right]:

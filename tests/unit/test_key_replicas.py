@@ -44,12 +44,26 @@ def test_a_replica_lets_its_key_be_used_as_the_primary_does(continent: Continent
 def test_every_role_that_uses_a_primary_may_use_its_replica() -> None:
     rotation = {"Fn::If": ["HasKeyRotationRole", {"Ref": "KeyRotationRoleArn"}, NO_VALUE]}
     atlas, dynamodb, immudb = (f"Persist{tier}" for tier in ("Atlas", "Dynamodb", "Immudb"))
+    reconcile = "Reconcile"
     primary = _statements(_resources(TEMPLATE)["EuropeKey"])
-    assert primary["FieldKeys"]["Principal"]["AWS"] == [_role(atlas), rotation]
-    assert primary["Records"]["Principal"]["AWS"] == [_role(dynamodb), _role(immudb)]
+    fields = [_role(atlas), _role(reconcile), rotation]
+    assert primary["FieldKeys"]["Principal"]["AWS"] == fields
+    assert primary["Records"]["Principal"]["AWS"] == [
+        _role(dynamodb),
+        _role(immudb),
+        _role(reconcile),
+    ]
     replica = _statements(_resources(REPLICAS)["EuropeReplica"])
-    assert replica["FieldKeys"]["Principal"]["AWS"] == [_parameter(atlas), rotation]
-    assert replica["Records"]["Principal"]["AWS"] == [_parameter(dynamodb), _parameter(immudb)]
+    assert replica["FieldKeys"]["Principal"]["AWS"] == [
+        _parameter(atlas),
+        _parameter(reconcile),
+        rotation,
+    ]
+    assert replica["Records"]["Principal"]["AWS"] == [
+        _parameter(dynamodb),
+        _parameter(immudb),
+        _parameter(reconcile),
+    ]
 
 
 def _role(function: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from persist.atlas import DATABASE, REJECTIONS, TRANSACTIONS
+from persist.atlas import CANARY, DATABASE, REJECTIONS, TRANSACTIONS
 from persist.field_encryption import KEY_NAMES, KEY_VAULT, KEY_VAULT_DATABASE
 
 MONGOD: Final = Path(__file__).parents[2] / "infrastructure" / "mongod"
@@ -169,6 +169,7 @@ def test_persist_may_insert_and_find_what_it_uses_and_nothing_else() -> None:
     assert granted == {
         ("DATABASE", TRANSACTIONS): {"find", "insert", "createIndex"},
         ("DATABASE", REJECTIONS): {"find", "insert"},
+        ("DATABASE", CANARY): {"find", "insert", "remove"},
         ("VAULT", KEY_VAULT): {"find", "insert"},
         ("VAULT", KEY_NAMES): {"find", "insert"},
     }

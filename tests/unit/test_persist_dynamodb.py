@@ -160,6 +160,7 @@ def handler(
     monkeypatch.setenv("TIER", "dynamodb")
     monkeypatch.setenv("SEALING_SECRET", "love/sealing")
     monkeypatch.setenv("DELEGATES_SECRET", "love/delegates")
+    monkeypatch.setenv("REGISTRY_PIN", "0" * 64)
     monkeypatch.setenv("REQUESTS_TABLE", "requests")
     monkeypatch.setenv("TRANSACTIONS_TABLE", TABLE)
     monkeypatch.setenv("KMS_KEY_ARNS", json.dumps(key_arns))
@@ -190,9 +191,29 @@ def test_the_handler_stores_fetches_and_tells_its_health(handler: Any, groups: A
     refused = handler({**fetch, "reader": {"account_id": "ee" * 32}})
     assert (refused["outcome"], refused["reason"]) == ("forbidden", "not_a_party")
     assert "content" not in refused
-    assert handler({"action": "health"}) == {"tier": "dynamodb", "state": "up", "reason": None}
+    health = handler({"action": "health"})
+    assert (health["tier"], health["state"], health["reason"]) == ("dynamodb", "up", None)
+    assert [(one["part"], one["state"], one["breaker"]["state"]) for one in health["parts"]] == [
+        ("dynamodb", "up", "closed"),
+        ("kms/Europe", "up", "closed"),
+    ]
     with pytest.raises(ValueError, match="no action"):
         handler({"action": "drop"})
+
+
+def test_the_canary_is_answered_by_what_became_of_each_continent(handler: Any, groups: Any) -> None:
+    items = [groups.item(groups.account(continent)) for continent in ("Europe", "Asia")]
+    sent = [groups.group(item) for item in items]
+    forged = msgspec.structs.replace(items[1].envelope, signature=items[0].envelope.signature)
+    sent[1] = groups.group(msgspec.structs.replace(items[1], envelope=forged))
+    report = handler({"action": "canary", "groups": msgspec.to_builtins(sent)})
+    assert json.loads(json.dumps(report)) == report
+    assert (report["tier"], report["outcome"]) == ("dynamodb", "failed")
+    assert [(one["continent"], one["outcome"]) for one in report["parts"]] == [
+        ("Europe", "ok"),
+        ("Asia", "failed"),
+    ]
+    assert "signature" in report["parts"][1]["reason"]
 
 
 def test_health_tells_why_a_tier_is_down(handler: Any) -> None:

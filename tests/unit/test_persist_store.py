@@ -1,4 +1,4 @@
-"""What `persist` decides, apart from any store: outcomes, receipts, the breaker, the handler."""
+"""What `persist` decides, apart from any store: outcomes, receipts, the handler."""
 
 import json
 import subprocess
@@ -9,13 +9,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import flag_rust
-from persist.breaker import Breaker
+from persist.breaker import BreakerState
 from persist.record import Record, RecordDamaged, Rejection, open_content, record_of
-from persist.tier import Inserted, TierUnavailable, fetch, store_group
+from persist.tier import Entry, Inserted, Part, TierUnavailable, fetch, store_group
 
 
 class MemoryStore:
@@ -58,8 +56,14 @@ class MemoryStore:
     ) -> tuple[Record, bytes] | Rejection | None:
         return self.records.get(transaction_id) or self.rejections.get(transaction_id)
 
-    def ping(self) -> None:
-        return None
+    def canary(self, entries: Mapping[str, Entry]) -> Mapping[str, Entry | TierUnavailable]:
+        return entries
+
+    def breakers(self) -> list[BreakerState]:
+        return []
+
+    def health(self) -> list[Part]:
+        return []
 
 
 def test_every_item_has_a_receipt_or_goes_on(groups: Any) -> None:
@@ -192,32 +196,6 @@ def test_another_record_under_an_id_is_refused(groups: Any) -> None:
         fetch(ids[0], None, store, groups.private_keys, groups.to_a_party)["reason"]
         == "record_damaged"
     )
-
-
-def test_a_breaker_opens_after_failures_and_lets_one_try_through_after_its_rest() -> None:
-    now_s = [0.0]
-    breaker = Breaker(failures_max=2, rest_s=1.0, clock=lambda: now_s[0])
-    breaker.failed()
-    assert breaker.allows()
-    breaker.failed()
-    assert not breaker.allows()
-    now_s[0] = 1.0
-    assert [breaker.allows(), breaker.allows()] == [True, False]
-    breaker.succeeded()
-    assert [breaker.allows(), breaker.allows()] == [True, True]
-
-
-@given(st.lists(st.sampled_from(["failed", "succeeded", "rest"])))
-def test_a_breaker_always_lets_a_try_through_after_a_rest(events: list[str]) -> None:
-    now_s = [0.0]
-    breaker = Breaker(clock=lambda: now_s[0])
-    for event in events:
-        if event == "rest":
-            now_s[0] += 0.3
-        else:
-            getattr(breaker, event)()
-    now_s[0] += 1.0
-    assert breaker.allows()
 
 
 @pytest.mark.parametrize(

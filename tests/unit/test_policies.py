@@ -22,6 +22,7 @@ TYPES = {
     "AWS::ApiGateway::RestApi": ("apigateway", "RestApi"),
     "AWS::CloudWatch::Alarm": ("cloudwatch", "alarm"),
     "AWS::DynamoDB::Table": ("dynamodb", "table"),
+    "AWS::Events::Rule": ("events", "rule-on-default-event-bus"),
     "AWS::IAM::ManagedPolicy": ("iam", "policy"),
     "AWS::IAM::Role": ("iam", "role"),
     "AWS::KMS::Key": ("kms", "key"),
@@ -32,10 +33,11 @@ TYPES = {
     "AWS::SQS::Queue": ("sqs", "queue"),
     "AWS::StepFunctions::StateMachine": ("states", "statemachine"),
 }
-SECRET, PARAMETER, LOG_STREAM = (
+SECRET, PARAMETER, LOG_STREAM, INDEX = (
     ("secretsmanager", "Secret"),
     ("ssm", "parameter"),
     ("logs", "log-stream"),
+    ("dynamodb", "index"),
 )
 #: Parameters of Parameter Store, of which the template makes none.
 PARAMETERS = {
@@ -92,6 +94,8 @@ EVERY_RESOURCE = {
     "ec2:UnassignPrivateIpAddresses": "Lambda's own, for functions in a VPC",
 }
 ROLES = tuple(deployed().roles)
+#: Roles of state machines, and of what starts them, with the service that assumes them.
+NOT_LAMBDA = {"Pipeline": "states", "Reconcile": "states", "ReconcileEveryMinute": "events"}
 ROTATION_ROLE = f"arn:aws:iam::{ACCOUNT}:role/key-rotation"
 ADMINISTRATOR = f"arn:aws:iam::{ACCOUNT}:user/administrator"
 ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
@@ -107,7 +111,7 @@ def stack() -> Deployed:
 
 @cache
 def actions() -> dict[tuple[str, str], list[str]]:
-    return actions_of([*TYPES.values(), SECRET, PARAMETER, LOG_STREAM, *WITHOUT_RESOURCE])
+    return actions_of([*TYPES.values(), SECRET, PARAMETER, LOG_STREAM, INDEX, *WITHOUT_RESOURCE])
 
 
 def encryption_context(continent: str = "") -> Context:
@@ -193,6 +197,10 @@ def everything() -> Iterator[tuple[str, str, str, Any, Context]]:
                 yield action, name, resource.arn, resource.policy, context
             if action.startswith("lambda:Invoke"):
                 yield action, f"{name}:live", f"{resource.arn}:live", None, {}
+        for index in resource.properties.get("GlobalSecondaryIndexes", []):
+            for action in actions()[INDEX]:
+                path = f"index/{index['IndexName']}"
+                yield action, f"{name}/{path}", f"{resource.arn}/{path}", None, {}
         if resource.type == "AWS::Logs::LogGroup":
             for action in actions()[LOG_STREAM]:
                 yield action, name, f"{resource.arn}:log-stream:s", None, {}
@@ -211,7 +219,7 @@ def is_common(role: str, action: str, resource: str) -> bool:
     """Whether it belongs to a function's log and traces, or to the pipeline's log."""
     if action in ALWAYS:
         return True
-    if role == "Pipeline":
+    if NOT_LAMBDA.get(role) == "states":
         return (
             resource == "*" and action in EVERY_RESOURCE and action.startswith(("logs:", "xray:"))
         )
@@ -250,11 +258,11 @@ def test_every_type_of_resource_is_one_that_these_tests_know() -> None:
 
 def test_a_function_is_within_the_boundary_and_may_be_assumed_by_lambda_alone() -> None:
     for name, role in stack().roles.items():
-        service = "states" if name == "Pipeline" else "lambda"
+        service = NOT_LAMBDA.get(name, "lambda")
         assert [one["Principal"] for one in role.trust["Statement"]] == [
             {"Service": [f"{service}.amazonaws.com"]}
         ]
-        assert (role.boundary is None) == (name == "Pipeline")
+        assert (role.boundary is None) == (name in NOT_LAMBDA)
 
 
 def statements() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -287,27 +295,24 @@ def test_no_statement_allows_every_action_or_without_reason_every_resource() -> 
     assert seen > 20
 
 
-def test_keys_are_used_by_persist_alone_each_for_its_own_data() -> None:
+def test_keys_are_used_by_persist_and_reconcile_alone_each_for_its_own_data() -> None:
     continents = [one.value for one in CONTINENTS]
-    tiers = {
-        "PersistAtlasFunction": {""},
-        "PersistDynamodbFunction": None,
-        "PersistImmudbFunction": None,
-    }
+    fields = {("kms:Encrypt", ""), ("kms:Decrypt", "")}
     questions, expected = Questions(), []
     for continent in continents:
         key = stack().resources[f"{continent}Key"]
+        records = {("kms:GenerateDataKey", continent), ("kms:Decrypt", continent)}
+        uses = {
+            "PersistAtlasFunction": fields,
+            "PersistDynamodbFunction": records,
+            "PersistImmudbFunction": records,
+            "ReconcileFunction": fields | records,
+        }
         for role in ROLES:
             for action in ("kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey"):
                 for bound_to in ("", *continents):
                     questions.ask(role, action, key.arn, key.policy, encryption_context(bound_to))
-                    right = tiers.get(role, set()) or {continent}
-                    uses = (
-                        {"kms:Encrypt", "kms:Decrypt"}
-                        if role == "PersistAtlasFunction"
-                        else {"kms:GenerateDataKey", "kms:Decrypt"}
-                    )
-                    expected.append(role in tiers and action in uses and bound_to in right)
+                    expected.append((action, bound_to) in uses.get(role, set()))
     assert questions.answers() == expected
     assert any(expected)
 
@@ -376,10 +381,15 @@ def test_the_function_reads_its_uris_from_the_chosen_provider_alone() -> None:
     assert granted("vault") == set()
 
 
-def test_a_function_may_be_invoked_from_outside_by_this_api_alone() -> None:
+def test_a_function_may_be_invoked_from_outside_by_this_api_and_this_schedule_alone() -> None:
     permissions = stack().of_type("AWS::Lambda::Permission")
     assert permissions
     for name, permission in permissions.items():
+        if name == "CanaryFunctionEveryMinutePermission":
+            assert permission.properties["Principal"] == "events.amazonaws.com"
+            rule = stack().resources["CanaryFunctionEveryMinute"]
+            assert permission.properties["SourceArn"] == rule.arn
+            continue
         assert permission.properties["Principal"] == "apigateway.amazonaws.com", name
         api = stack().resources["Api"]
         assert api.type == "AWS::ApiGateway::RestApi"

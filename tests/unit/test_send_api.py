@@ -6,6 +6,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable
 from hashlib import sha256
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from federation.limits import (
 from send import app
 from send.http_headers import ORIGINS_MAX, SECURITY_HEADERS, cors_of
 from send.openapi import openapi_json, swagger_html, swagger_policy
+from send.problems import Problem
 from send.rate import Spent
 from send.reads import TierReader
 from send.request_form import header_lines, signature_fields
@@ -60,6 +62,21 @@ class Lambda:
 ABSENT = {"outcome": "absent"}
 
 
+class Depth:
+    """The inbox has room, unless it is full."""
+
+    is_full = False
+
+    def check(self) -> None:
+        if self.is_full:
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "more waits",
+                reason="inbox_full",
+                headers={"Retry-After": "7"},
+            )
+
+
 @pytest.fixture
 def rates() -> Rates:
     return Rates()
@@ -76,10 +93,16 @@ def refusals() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
+def inbox_depth() -> Depth:
+    return Depth()
+
+
+@pytest.fixture
 def call(
     rates: Rates,
     tiers: Lambda,
     refusals: list[dict[str, Any]],
+    inbox_depth: Depth,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Call:
     """Calls the handler as API Gateway does; `headers` and `body` as the client sent them."""
@@ -90,6 +113,7 @@ def call(
     sealing = {"key_id": "sealing", "public_key": b64encode(PUBLIC_KEY).decode()}
     monkeypatch.setitem(secrets._cache, "love/trust", (float("inf"), {"sealing": sealing}))
     monkeypatch.setattr(app, "_reader", lambda: reader)
+    monkeypatch.setattr(app, "_inbox_depth", lambda: inbox_depth)
     monkeypatch.setattr(app, "record_refusal", lambda **told: refusals.append(told))
 
     def run(
@@ -395,3 +419,15 @@ def test_preflights_need_no_token_and_everything_that_reads_or_sends_does() -> N
         ("GET", "/swagger"),
         ("GET", "/openapi.json"),
     }
+
+
+@pytest.mark.parametrize("path", ["/api/send_transaction", "/api/send_transactions"])
+def test_a_full_inbox_is_told_with_the_time_to_come_again_and_costs_the_sender_nothing(
+    call: Call, inbox_depth: Depth, rates: Rates, refusals: list[dict[str, Any]], path: str
+) -> None:
+    inbox_depth.is_full = True
+    answer = call("POST", path, JSON, "{}")
+    assert (answer["statusCode"], problem(answer)["reason"]) == (503, "inbox_full")
+    assert answer["multiValueHeaders"]["Retry-After"] == ["7"]
+    assert rates.costs == []
+    assert refusals == []

@@ -11,6 +11,8 @@ from love_node.locks import VoteLocks
 SENDER = b"sender " + b"s" * 25
 ID, RIVAL = b"first  " + b"i" * 25, b"rival  " + b"r" * 25
 NONCE = 500
+#: Of SQLite's log: its header, and a page with the header before it.
+LOG_HEADER, FRAME = 32, 24 + 4096
 OTHERS = [(SENDER, nonce, bytes([nonce % 251]) * 32) for nonce in range(1_000) if nonce != NONCE]
 
 
@@ -90,4 +92,47 @@ def test_whole_locks_are_taken_up_again_with_their_count_and_time(path: Path) ->
     assert locks.written_at_ms > 0
     assert locks.lock([(SENDER, NONCE, RIVAL), OTHERS[0]]) == [ID, OTHERS[0][2]]
     assert locks.count == len(OTHERS) + 1
+    locks.close()
+
+
+@pytest.fixture
+def crashed(tmp_path: Path) -> Path:
+    """A database and its log as a crash leaves them, with six commits in the log."""
+    locks = VoteLocks(tmp_path / "running.sqlite3")
+    for nonce in range(6):
+        locks.lock([(SENDER, nonce, ID[:31] + bytes([nonce]))])
+    for end in ("", "-wal"):
+        copy = (tmp_path / f"running.sqlite3{end}").read_bytes()
+        (tmp_path / f"crashed.sqlite3{end}").write_bytes(copy)
+    locks.close()
+    return tmp_path / "crashed.sqlite3"
+
+
+def test_a_log_that_a_crash_left_is_taken_up(crashed: Path) -> None:
+    locks = VoteLocks(crashed)
+    assert locks.count == 6
+    locks.close()
+
+
+def test_a_flipped_byte_in_the_log_does_not_undo_locks_unseen(crashed: Path) -> None:
+    log = crashed.with_name("crashed.sqlite3-wal")
+    whole = log.read_bytes()
+    for at in (20, whole.index(ID[:31] + b"\1"), len(whole) - 2 * FRAME - 100):
+        changed = bytearray(whole)
+        changed[at] ^= 1
+        log.write_bytes(changed)
+        with pytest.raises(DatabaseDamaged, match="log"):
+            VoteLocks(crashed)
+
+
+def test_what_a_power_cut_left_of_the_last_commit_is_no_damage(crashed: Path) -> None:
+    log = crashed.with_name("crashed.sqlite3-wal")
+    whole = bytearray(log.read_bytes())
+    # The first frame of the last commit is missing, its last one is there.
+    at = (whole.index(ID[:31] + b"\5") - LOG_HEADER) // FRAME * FRAME + LOG_HEADER
+    assert at == len(whole) - 2 * FRAME
+    whole[at : at + FRAME] = bytes(FRAME)
+    log.write_bytes(whole)
+    locks = VoteLocks(crashed)
+    assert locks.count == 5
     locks.close()

@@ -18,7 +18,7 @@ from immudb.rootService import RootService
 from federation.errors import FederationError, SettingsError
 from federation.immudb_channel import open_channel
 
-KNOCK_TIMEOUT_S: Final = 0.2
+KNOCK_TIMEOUT_S: Final = 0.1
 CLOSE_TIMEOUT_S: Final = 0.5
 _LOGIN_REFUSED: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
@@ -93,6 +93,11 @@ class ImmudbSession:
         self._client: ImmudbClient | None = None
         self._roots = roots or RootService()
         self._roots_known = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the next call needs no login first."""
+        return self._client is not None
 
     def call(self, work: Callable[[ImmudbClient], Result]) -> Result:
         """Do `work` with an open session; one that has ended is opened anew, once.

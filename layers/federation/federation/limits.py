@@ -80,12 +80,10 @@ SIGNATURE_FIELD_CHARACTERS_MAX: Final = 5_000
 REQUEST_HEADERS_BYTES_MAX: Final = 16 * 1024
 REQUEST_HEADERS_MAX: Final = 64
 REQUEST_PATH_CHARACTERS_MAX: Final = 256
-#: Uses, seconds and number of the data keys that encrypt records of DynamoDB and immuDB; KMS is
-#: waited for so long.
+#: Uses, seconds and number of the data keys that encrypt records of DynamoDB and immuDB.
 RECORD_KEY_USES_MAX: Final = 2**20
 RECORD_KEY_LIFETIME_S: Final = 300.0
 RECORD_KEYS_MAX: Final = 100
-RECORD_KMS_TIMEOUT_S: Final = 1.0
 
 #: The list of customer keys is read again after so long; after a failed read, after a rest.
 CUSTOMER_KEYS_TTL_S: Final = 60.0
@@ -96,3 +94,51 @@ DATA_KEY_NAME_TTL_S: Final = 60.0
 
 #: An unwrapped data key of MongoDB's field encryption is kept so long before KMS is asked again.
 DATA_KEY_LIFETIME_MS: Final = 300_000
+
+#: Parts per million: uptime is counted in them.
+PPM: Final = 1_000_000
+
+#: The delegate registry. Its chain from the pinned one travels in a secret, which holds 64 KiB.
+REGISTRY_BYTES_MAX: Final = 256 * 1024
+REGISTRY_CANDIDATES_MAX: Final = 256
+REGISTRY_DELEGATIONS_MAX: Final = 1_000
+REGISTRY_SEATS_MAX: Final = 100
+REGISTRY_CHAIN_MAX: Final = 1_000
+SECRET_BYTES_MAX: Final = 64 * 1024
+#: A standard parameter of SSM holds 4 KB; the compressed registry is cut into such.
+PARAMETER_CHARACTERS_MAX: Final = 4_096
+#: A refused registry is written down once in so long, not at each call.
+REGISTRY_REFUSAL_INTERVAL_S: Final = 60.0
+#: Work entries that one round of `reconcile` looks through, and what it takes of them at once: a
+#: batch that grows by its votes and rewards, and by the names of its work entries.
+PENDING_SCAN_MAX: Final = 1_000
+RECONCILE_BATCH_BYTES_MAX: Final = 100 * 1024
+#: A pending transaction is tried at least once in so many minutes, however old.
+RETRY_PERIOD_MIN_MAX: Final = 64
+#: A work entry without a record is of an attempt that has ended; those take seconds.
+SPURIOUS_AGE_MS: Final = 3_600_000
+#: A breaker opens after so many failures in a row.
+BREAKER_FAILURES_MAX: Final = 2
+#: A payment tries an open breaker when nobody else has for so long: the canary comes each minute.
+BREAKER_PATIENCE_S: Final = 90.0
+#: Behind the last tier there is nothing: to be refused costs a payment more than to try.
+BREAKER_PATIENCE_LAST_TIER_S: Final = 1.0
+#: What a read looks for may lie nowhere else.
+BREAKER_READ_REST_S: Final = 1.0
+#: A try that tells nothing for so long will tell nothing any more: the next one may begin.
+BREAKER_TRY_S: Final = 5.0
+
+#: What the canary wrote is kept so long, where stores are deleted from.
+CANARY_KEPT_S: Final = 600
+
+#: Copies of a fallback tier that one round moves home; it ends before the function does.
+COPIES_A_ROUND_MAX: Final = 50
+COPIES_ROUND_S: Final = 20.0
+#: A marked copy in DynamoDB is kept so long: longer than any backup's window.
+RECONCILED_KEPT_S: Final = 35 * 24 * 3600
+#: Partitions of the index of copies, for each continent: one takes 1,000 writes a second.
+UNRECONCILED_BUCKETS: Final = 4
+#: What waits in the inbox is to be stored within this time: who would wait longer is answered 503.
+INBOX_DRAIN_S: Final = 60
+#: The inbox is asked how much waits at most so often.
+INBOX_DEPTH_TTL_S: Final = 1.0

@@ -2,6 +2,7 @@
 
 from base64 import b64decode
 from binascii import Error as Base64Error
+from hashlib import sha256
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -19,6 +20,8 @@ from federation.limits import (
 )
 
 TRANSACTION_VERSION: Final = 1
+#: Hex digits that tell wrapped content keys of one sealing key apart.
+KEY_TAG_DIGITS: Final = 16
 
 Hex32 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 SafeNatural = Annotated[int, Meta(ge=0, le=SAFE_INTEGER_MAX)]
@@ -142,7 +145,7 @@ def parse_transaction(document: bytes) -> ParsedTransaction:
     try:
         transaction = msgspec.json.decode(named.canonical, type=Transaction)
     except msgspec.ValidationError as error:
-        raise _named(error) from None
+        raise invalid_field(error) from None
     _check(transaction)
     content_bytes = named.content or b""
     if len(content_bytes) > CONTENT_BYTES_MAX:
@@ -160,6 +163,14 @@ def parse_transaction(document: bytes) -> ParsedTransaction:
 def associated_data(header: Header) -> bytes:
     """The ids that sealed content is bound to: transaction id, then sender, 32 bytes each."""
     return bytes.fromhex(header.transaction_id) + bytes.fromhex(header.sender)
+
+
+def content_key_name(sealing_key_id: str, wrapped_key: bytes) -> str:
+    """The name of a wrapped content key: its sealing key's, with a tag.
+
+    Execution environments wrap keys of their own: the tag keeps their names apart in a batch.
+    """
+    return f"{sealing_key_id}.{sha256(wrapped_key).hexdigest()[:KEY_TAG_DIGITS]}"
 
 
 def _check(transaction: Transaction) -> None:
@@ -184,7 +195,7 @@ def _decoded(field: str, text: str) -> bytes:
         raise InvalidField(field, "is base64 (RFC 4648 section 4)") from None
 
 
-def _named(error: msgspec.ValidationError) -> InvalidField:
+def invalid_field(error: msgspec.ValidationError) -> InvalidField:
     """Turn msgspec's `… - at `$.position.accuracy_m`` into a field and a rule."""
     rule, _, place = str(error).partition(" - at `")
     field = place.rstrip("`").removeprefix("$").lstrip(".")

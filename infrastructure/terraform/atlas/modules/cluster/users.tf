@@ -3,15 +3,19 @@ locals {
   database           = "love_currency_db"
   key_vault_database = "encryption"
 
-  # Insert-only: nobody here may change or remove a transaction, a rejection or a key's name.
+  # Insert-only: nobody here may change or remove a transaction, a rejection or a key's name. What
+  # the canary wrote is nobody's, and goes again.
   persist_rights = {
     FIND = {
-      (local.database)           = ["transactions", "rejections"]
+      (local.database)           = ["transactions", "rejections", "canary"]
       (local.key_vault_database) = ["__keyVault", "keyNames"]
     }
     INSERT = {
-      (local.database)           = ["transactions", "rejections"]
+      (local.database)           = ["transactions", "rejections", "canary"]
       (local.key_vault_database) = ["__keyVault", "keyNames"]
+    }
+    REMOVE = {
+      (local.database) = ["canary"]
     }
     CREATE_INDEX = {
       (local.database) = ["transactions"]

@@ -6,12 +6,14 @@ import re
 import time
 import uuid
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from lovectl.paths import REPOSITORY
+
 HERE: Final = Path(__file__).parent
-DEFINITION: Final = HERE.parent / "statemachine" / "pipeline.asl.json"
+DEFINITION: Final = REPOSITORY / "statemachine" / "pipeline.asl.json"
 
 #: Which no-op stands for a function of the pipeline; the others pass their batch through.
 STANDS_FOR: Final = {
@@ -37,14 +39,17 @@ TRUST: Final = {
 }
 
 
-def deploy_noop(aws: Callable[[str], Any]) -> str:
+def deploy_noop(aws: Callable[[str], Any], refusing: Sequence[str] = ()) -> str:
     """Create the no-op functions and their machine; returns the machine's ARN.
 
     Parameters
     ----------
     aws : callable
         `aws("lambda")` is a boto3 client.
+    refusing : sequence of str
+        Functions of the pipeline that stand for a tier that is down, such as `PersistAtlasFunction`.
     """
+    stands_for = {**STANDS_FOR, **dict.fromkeys(refusing, "refuse")}
     functions, states = aws("lambda"), aws("stepfunctions")
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as code:
@@ -63,11 +68,11 @@ def deploy_noop(aws: Callable[[str], Any]) -> str:
             Code={"ZipFile": archive.getvalue()},
             Timeout=5,
         )["FunctionArn"]
-        for name in ("pass_through", "group", "store")
+        for name in ("pass_through", "group", "store", "refuse")
     }
     definition = re.sub(
         r"\$\{(\w+)\}",
-        lambda match: VALUES.get(match[1]) or arns[STANDS_FOR.get(match[1], "pass_through")],
+        lambda match: VALUES.get(match[1]) or arns[stands_for.get(match[1], "pass_through")],
         DEFINITION.read_text(),
     )
     machine = states.create_state_machine(

@@ -2,15 +2,16 @@
 
 import sys
 import time
+from typing import Any
 
 
-def pass_through(event, context):
+def pass_through(event: Any, context: Any) -> Any:
     """As `pop`, `dpos` and `reward`: a batch in, a batch out."""
     _log()
     return event
 
 
-def group(event, context):
+def group(event: Any, context: Any) -> Any:
     """As `shard`: one group."""
     _log()
     rest = {"batch_id": event["batch_id"], "wrapped_keys": event["wrapped_keys"]}
@@ -18,7 +19,7 @@ def group(event, context):
     return {"batch_id": event["batch_id"], "groups": [one], "rewards": []}
 
 
-def store(event, context):
+def store(event: Any, context: Any) -> Any:
     """As `persist`: a receipt for each item."""
     _log()
     now_ms = time.time_ns() // 1_000_000
@@ -38,6 +39,17 @@ def store(event, context):
     return {"outcome": "stored", "reason": None, "receipts": receipts, "unavailable": []}
 
 
-def _log():
+def refuse(event: Any, context: Any) -> Any:
+    """As a `persist` whose store is down: everything goes on to the next tier."""
+    _log()
+    return {
+        "outcome": "unavailable",
+        "reason": "no-op",
+        "receipts": [],
+        "unavailable": event["items"],
+    }
+
+
+def _log() -> None:
     # The local AWS waits 50 ms for a function that logs nothing; the stages all log a metric.
     print('{"noop": true}', file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""What was left undone while delegates or stores were away, done each minute."""

@@ -1,0 +1,186 @@
+"""The handler of `reconcile`: one action a state of its state machine."""
+
+import functools
+import time
+import uuid
+from typing import Any, Literal
+
+import msgspec
+from aws_lambda_powertools import Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+from federation.aws_clients import dynamodb_client
+from federation.batch import Grouped
+from federation.limits import COPIES_ROUND_S
+from federation.registry_source import read_delegates
+from federation.settings import load_settings
+from federation.telemetry import NAMESPACE, stage_handler, stage_logger
+from persist.atlas import AtlasTier, connect_atlas
+from persist.dynamodb import DynamodbTier, connect_dynamodb
+from persist.tier import TierUnavailable
+from reconcile.atlas_home import AtlasHome
+from reconcile.atlas_pending import AtlasPending
+from reconcile.copies import CopySource, move
+from reconcile.dynamodb_copies import DynamodbCopies
+from reconcile.electorate import Electorate
+from reconcile.pending import Gathered, finish, gather
+
+_log = stage_logger("reconcile")
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Where delegates and fallback copies are, which registry is trusted, how long stores are waited for."""
+
+    delegates_secret: str
+    registry_pin: str
+    transactions_table: str
+    reconcile_timeout_ms: int = 3_000
+
+
+class GatherRequest(msgspec.Struct, frozen=True):
+    """Which continent's pending records, from which work entry on."""
+
+    continent: str
+    after: str = ""
+    all_due: bool = False
+
+
+class MoveRequest(msgspec.Struct, frozen=True):
+    """Which tier's copies, from where on; DynamoDB's of one continent, immuDB's of all."""
+
+    tier: Literal["dynamodb", "immudb"]
+    continent: str | None = None
+    after: str = ""
+
+
+class FinishRequest(msgspec.Struct, frozen=True):
+    """What the stages made of a batch, and the work entries that it came from."""
+
+    continent: str
+    entries: list[str]
+    grouped: Grouped
+
+
+@stage_handler("reconcile")
+def handler(event: dict[str, Any], context: Any) -> Any:
+    """Move copies home, gather pending records, or write down what became of them."""
+    match event["action"]:
+        case "move":
+            return _move(msgspec.convert(event, MoveRequest))
+        case "gather":
+            return _gather(msgspec.convert(event, GatherRequest))
+        case "finish":
+            return _finish(msgspec.convert(event, FinishRequest))
+        case action:
+            raise ValueError(f"reconcile knows no action {action!r}")
+
+
+def _move(request: MoveRequest) -> Any:
+    ends_s = time.monotonic() + COPIES_ROUND_S
+    home = AtlasHome(_atlas(), _settings().reconcile_timeout_ms)
+    try:
+        moved = move(
+            _copies(request.tier, request.continent),
+            home,
+            time.time_ns() // 1_000_000,
+            request.after,
+            goes_on=lambda: time.monotonic() < ends_s,
+        )
+    except TierUnavailable as error:
+        _log.warning("copies can't be reached", extra={"why": error.detail})
+        return {"outcome": "unavailable", "reason": error.detail}
+    if moved.parked:
+        _log.error("parked copies", extra={"reasons": moved.parked})
+    metrics = Metrics(namespace=NAMESPACE, service="reconcile")
+    for name, value in (
+        ("copies_moved", moved.moved),
+        ("copies_left", moved.left),
+        ("parked", len(moved.parked)),
+    ):
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+    metrics.flush_metrics()
+    return {"outcome": "moved", **msgspec.to_builtins(moved)}
+
+
+def _gather(request: GatherRequest) -> Any:
+    now_ms = time.time_ns() // 1_000_000
+    try:
+        gathered = gather(
+            _pending(request.continent),
+            str(uuid.uuid4()),
+            now_ms,
+            request.after,
+            all_due=request.all_due,
+        )
+    except TierUnavailable as error:
+        _log.warning("cluster is away", extra={"why": error.detail})
+        return {"outcome": "unavailable", "reason": error.detail}
+    if gathered.damaged:
+        _log.error("damaged records", extra={"transaction_ids": gathered.damaged})
+    _measure(gathered, now_ms)
+    return {"outcome": "gathered", **msgspec.to_builtins(gathered)}
+
+
+def _finish(request: FinishRequest) -> Any:
+    settings = _settings()
+    elected = read_delegates(settings.delegates_secret, settings.registry_pin, "reconcile")
+    electorate = Electorate.of_secret(elected.secret)
+    try:
+        finished = finish(
+            _pending(request.continent),
+            request.grouped.groups,
+            request.entries,
+            electorate,
+            time.time_ns() // 1_000_000,
+        )
+    except TierUnavailable as error:
+        _log.warning("cluster is away", extra={"why": error.detail})
+        return {"outcome": "unavailable", "reason": error.detail}
+    return {"outcome": "finished", **msgspec.to_builtins(finished)}
+
+
+def _measure(gathered: Gathered, now_ms: int) -> None:
+    """Only a run's first round knows the oldest; nothing pending is an age of 0."""
+    metrics = Metrics(namespace=NAMESPACE, service="reconcile")
+    age_ms = 0 if gathered.oldest_ms is None else max(0, now_ms - gathered.oldest_ms)
+    metrics.add_metric(name="pending_age_ms", unit=MetricUnit.Milliseconds, value=age_ms)
+    metrics.add_metric(name="damaged_records", unit=MetricUnit.Count, value=len(gathered.damaged))
+    metrics.flush_metrics()
+
+
+def _pending(continent: str) -> AtlasPending:
+    return AtlasPending(_atlas(), continent, _settings().reconcile_timeout_ms)
+
+
+def _copies(tier: str, continent: str | None) -> CopySource:
+    if tier == "immudb":
+        return _immudb_copies()
+    if continent is None:
+        raise ValueError("copies in DynamoDB are moved for one continent at a time")
+    client, store = _dynamodb()
+    return DynamodbCopies(client, _settings().transactions_table, store, continent)
+
+
+@functools.cache
+def _immudb_copies() -> CopySource:
+    # Imported when it is first needed: most runs of a well federation are cold without it.
+    from persist.immudb_tier import connect_immudb
+    from reconcile.immudb_copies import ImmudbCopies
+
+    return ImmudbCopies(connect_immudb())
+
+
+@functools.cache
+def _dynamodb() -> tuple[Any, DynamodbTier]:
+    timeout_ms = _settings().reconcile_timeout_ms
+    return dynamodb_client(timeout_ms, timeout_ms), connect_dynamodb()
+
+
+@functools.cache
+def _settings() -> Settings:
+    return load_settings(Settings)
+
+
+@functools.cache
+def _atlas() -> AtlasTier:
+    return connect_atlas()

@@ -1,0 +1,75 @@
+"""Late finality in a continent's Atlas cluster: work entries, records, outcomes."""
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import TypeVar
+
+import msgspec
+from pymongo.errors import BulkWriteError
+
+from persist.atlas import AtlasTier, document_fields, only_duplicates, record_in
+from persist.encryption_schema import TRANSACTIONS
+from persist.finality import FINALITY, PENDING, Finality, PendingEntry
+from persist.motor_db_handler import MotorDBHandler
+from persist.record import Record
+
+Result = TypeVar("Result")
+
+
+class AtlasPending:
+    """One cluster.
+
+    Parameters
+    ----------
+    timeout_ms : int
+        For each operation; nobody waits for this as for a transaction.
+    """
+
+    def __init__(self, tier: AtlasTier, continent: str, timeout_ms: int) -> None:
+        self._tier = tier
+        self._continent = continent
+        self._timeout_ms = timeout_ms
+
+    def entries(self, after: str, limit: int) -> list[PendingEntry]:
+        """By the index on `_id`."""
+        query = {"_id": {"$gt": after}}
+        found = self._do(lambda cluster: cluster.find(PENDING, query, limit=limit, sort="_id"))
+        return [msgspec.convert(one, PendingEntry) for one in found]
+
+    def oldest_ms(self) -> int | None:
+        """The first by time."""
+        found = self._do(lambda cluster: cluster.find(PENDING, {}, limit=1, sort="since_ms"))
+        return int(found[0]["since_ms"]) if found else None
+
+    def records(self, transaction_ids: Collection[str]) -> dict[str, tuple[Record, bytes]]:
+        """With their content decrypted from CSFLE; it stays sealed."""
+        query = {"_id": {"$in": sorted(transaction_ids)}}
+        found = self._do(lambda cluster: cluster.find(TRANSACTIONS, query))
+        return {one["_id"]: (record_in(one), bytes(one["content"])) for one in found}
+
+    def settled(self, transaction_ids: Collection[str]) -> set[str]:
+        """Ids only."""
+        query = {"_id": {"$in": sorted(transaction_ids)}}
+        return {
+            one["_id"]
+            for one in self._do(lambda cluster: cluster.find(FINALITY, query, {"_id": 1}))
+        }
+
+    def settle(self, outcomes: Sequence[Finality]) -> None:
+        """Insert-only."""
+        documents = [{"_id": one.transaction_id, **document_fields(one)} for one in outcomes]
+
+        async def insert(cluster: MotorDBHandler) -> None:
+            try:
+                await cluster.insert_many(FINALITY, documents)
+            except BulkWriteError as error:
+                only_duplicates(error)
+
+        self._do(insert)
+
+    def remove(self, entry_ids: Collection[str]) -> None:
+        """All at once; those that are gone already do no harm."""
+        query = {"_id": {"$in": sorted(entry_ids)}}
+        self._do(lambda cluster: cluster.delete_many(PENDING, query))
+
+    def _do(self, work: Callable[[MotorDBHandler], Awaitable[Result]]) -> Result:
+        return self._tier.at(self._continent, work, self._timeout_ms)

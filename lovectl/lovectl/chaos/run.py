@@ -1,0 +1,333 @@
+"""Runs scenarios: sends, breaks, mends, waits, brings home, and lets the judge look."""
+
+import random
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, Final
+
+from federation.batch import TIERS
+from federation.regions import CONTINENTS, Continent
+from lovectl.access import Access
+from lovectl.chaos.evidence import Evidence
+from lovectl.chaos.faults import CORRUPT, Fault, Injector
+from lovectl.chaos.history import FaultEdge, Found, History, HistoryLog, Mark, now_ms
+from lovectl.chaos.judge import Judgement, Violation, judge
+from lovectl.chaos.machines import Machines
+from lovectl.chaos.queues import Inbox
+from lovectl.chaos.reading import StoreReader, federation_of
+from lovectl.chaos.scenarios import FAULT_S, Scenario
+from lovectl.chaos.traffic import Traffic
+from lovectl.delegates import NODES
+from lovectl.measures import ranks
+
+#: Posts before, during and after the fault: with 15 transactions each, 210 are accepted.
+POSTS_BEFORE: Final = 4
+POSTS_DURING: Final = 6
+POSTS_AFTER: Final = 4
+#: The inbox is empty long before this: a message's pauses are seconds here.
+SETTLE_TIMEOUT_S: Final = 150.0
+#: Of each scenario: one of every post.
+RECEIPTS_ASKED: Final = 14
+READS_AT_ONCE: Final = 3
+RECEIPTS_TIMEOUT_S: Final = 30.0
+
+Say = Callable[[str], None]
+#: Runs reconcile until nothing is left to bring home; gives what it did.
+Reconcile = Callable[[], dict[str, Any]]
+
+
+class Runner:
+    """Runs scenarios on one stack.
+
+    Parameters
+    ----------
+    access : Access
+    path : HistoryLog
+        Where everything is written down.
+    seed : int
+    handlers : callable, optional
+        See `Injector`.
+    reconcile : callable, optional
+        Runs after the faults are over.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        log: HistoryLog,
+        seed: int,
+        say: Say,
+        *,
+        handlers: Callable[[str, str | None], None] | None = None,
+        reconcile: Reconcile | None = None,
+    ) -> None:
+        self._access = access
+        self._log = log
+        self._seed = seed
+        self._say = say
+        self.machines = Machines(access)
+        self._injector = Injector(access, self.machines, handlers)
+        self._inbox = Inbox(access)
+        self._reader = StoreReader(access)
+        self._federation = federation_of(access)
+        self._reconcile = reconcile
+        self._offset = 0
+
+    def run(self, group: Sequence[Scenario]) -> list[dict[str, Any]]:
+        """Run the scenarios of a group side by side; a report of each.
+
+        What goes wrong with the simulation itself breaks its verdict, and no other scenario.
+        """
+        began_s = self.begin()
+        phases = threading.Barrier(len(group))
+        try:
+            with ThreadPoolExecutor(len(group)) as pool:
+                traffics = list(pool.map(lambda one: self._send(one, phases), group))
+            return self.settle(group, [[one] for one in traffics], began_s)
+        except Exception as error:  # noqa: BLE001 - is told in the report
+            seconds = time.monotonic() - began_s
+            reports = [self._failed(one, error, seconds) for one in group]
+            for report in reports:
+                self._say(f"{_line(report)}: {error!r}")
+            return reports
+
+    def begin(self) -> float:
+        """A group begins now, on the monotonic clock; its history begins at the log's end."""
+        self._offset = self._log.size_bytes()
+        return time.monotonic()
+
+    def settle(
+        self, group: Sequence[Scenario], traffics: Sequence[Sequence[Traffic]], began_s: float
+    ) -> list[dict[str, Any]]:
+        """After the faults: wait until all is worked off, bring it home, judge it.
+
+        Parameters
+        ----------
+        traffics : sequence of sequences of Traffic
+            Of each scenario.
+        began_s : float
+            What `begin` gave.
+        """
+        settled = self._inbox.wait_until_empty(SETTLE_TIMEOUT_S)
+        with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+            list(pool.map(self._receipts, group, traffics))
+        if self._reconcile is not None:
+            done = self._reconcile()
+            self._log.write(*(Mark(now_ms(), one.name, "reconciled", done) for one in group))
+        reports = []
+        evidence = self._evidence(group)
+        for scenario in group:
+            found = self._judge(scenario, evidence)
+            self._note(scenario, evidence)
+            unnoticed: list[Violation] = []
+            if scenario.damage is not None:
+                unnoticed = self._damage(scenario, scenario.damage)
+            seconds = time.monotonic() - began_s
+            report = self._report(scenario, found, evidence, unnoticed, settled, seconds)
+            reports.append(report)
+            self._say(_line(report))
+        return reports
+
+    def traffic(
+        self, name: str, continents: Sequence[Continent] = CONTINENTS, salt: str = ""
+    ) -> Traffic:
+        """A client that sends under the name of a scenario; `salt` tells several of them apart."""
+        return Traffic(self._access, self._log, name, f"{salt or name}/{self._seed}", continents)
+
+    def send_until(self, traffic: Traffic, ended: threading.Event, pause_s: float) -> None:
+        """Send one post after another, then again what was refused."""
+        with self._access.client() as client:
+            while not ended.is_set():
+                traffic.send(client, 1)
+                ended.wait(pause_s)
+            traffic.send_again(client)
+
+    @contextmanager
+    def breaking(self, name: str, faults: Sequence[Fault]) -> Iterator[None]:
+        """These faults inside the block, written down under the name of a scenario."""
+        self._edges(name, faults, "begins")
+        with self._injector.broken(faults):
+            yield
+        self._edges(name, faults, "ends")
+
+    def _send(self, scenario: Scenario, phases: threading.Barrier) -> Traffic:
+        """All scenarios of a group break and mend at the same time, so that no fault is missed."""
+        self._log.write(Mark(now_ms(), scenario.name, "begins", {"seed": self._seed}))
+        traffic = self.traffic(scenario.name, scenario.continents)
+        try:
+            with self._access.client() as client:
+                traffic.send(client, POSTS_BEFORE)
+                phases.wait()
+                self._inbox.wait_until_empty(SETTLE_TIMEOUT_S)
+                phases.wait()
+                self._aim(scenario, scenario.faults)
+                with self.breaking(scenario.name, scenario.faults):
+                    traffic.send(client, POSTS_DURING, FAULT_S / POSTS_DURING)
+                    phases.wait()
+                    self._inbox.wait_until_empty(scenario.drain_s)
+                traffic.send(client, POSTS_AFTER)
+                given_up = traffic.send_again(client)
+        except BaseException:
+            phases.abort()
+            raise
+        if given_up:
+            self._log.write(Mark(now_ms(), scenario.name, "given up", {"posts": given_up}))
+        return traffic
+
+    def _edges(self, name: str, faults: Sequence[Fault], edge: Any) -> None:
+        at_ms = now_ms()
+        self._log.write(*(FaultEdge(at_ms, name, one.kind, one.target, edge) for one in faults))
+
+    def _receipts(self, scenario: Scenario, traffics: Sequence[Traffic]) -> None:
+        accepted = sorted(self._history(scenario).accepted_at_ms)
+        chance = random.Random(self._seed)  # noqa: S311 - which ones is no secret
+        asked = chance.sample(accepted, min(RECEIPTS_ASKED, len(accepted)))
+        missing = 0
+        with self._access.client() as client:
+            for traffic in traffics:
+                mine = [one for one in asked if one in traffic.accounts]
+                missing += traffic.ask_for_receipts(client, mine, RECEIPTS_TIMEOUT_S)
+        self._log.write(
+            Mark(now_ms(), scenario.name, "receipts", {"asked": len(asked), "missing": missing})
+        )
+
+    def _history(self, *scenarios: Scenario) -> History:
+        return History.read(self._log.path, self._offset).of(*(one.name for one in scenarios))
+
+    def _evidence(self, group: Sequence[Scenario]) -> Evidence:
+        history = self._history(*group)
+        return self._reader.evidence(history.senders, history.sent)
+
+    def _judge(self, scenario: Scenario, evidence: Evidence) -> Judgement:
+        return judge(self._history(scenario), evidence, self._federation)
+
+    def _note(self, scenario: Scenario, evidence: Evidence) -> None:
+        senders, at_ms = self._history(scenario).senders, now_ms()
+        self._log.write(
+            *(
+                Found(
+                    at_ms,
+                    scenario.name,
+                    copy.transaction_id,
+                    copy.tier,
+                    copy.place,
+                    copy.stored_at_ms,
+                    copy.final,
+                    copy.reconciled,
+                )
+                for copy in evidence.copies
+                if copy.sender in senders
+            )
+        )
+
+    def _aim(self, scenario: Scenario, faults: Sequence[Fault]) -> None:
+        """What is to be damaged is this scenario's own: a signature in a store, an id in a vote lock."""
+        for fault in faults:
+            if fault.kind != CORRUPT:
+                continue
+            sent = self._history(scenario).sent
+            needles = (
+                [bytes.fromhex(one) for one in sent]
+                if fault.target in NODES
+                else [str(one.document["signature"]).encode() for one in sent.values()]
+            )
+            self.machines.look_for(fault.target, needles)
+
+    def _damage(self, scenario: Scenario, damage: Fault) -> list[Violation]:
+        """Damage one record, see that the judge tells so and that no other is touched, mend it."""
+        self._aim(scenario, (damage,))
+        with self.breaking(scenario.name, (damage,)):
+            found = self._judge(scenario, self._evidence((scenario,)))
+        told = [{"rule": one.rule, "detail": one.detail} for one in found.violations[:5]]
+        self._log.write(Mark(now_ms(), scenario.name, "damage found", {"violations": told}))
+        mended = self._judge(scenario, self._evidence((scenario,))).violations
+        if found.holds:
+            return [*mended, Violation("unnoticed", "", f"damage of {damage.target}")]
+        return mended
+
+    def _report(
+        self,
+        scenario: Scenario,
+        found: Judgement,
+        evidence: Evidence,
+        more: list[Violation],
+        settled: bool,
+        seconds: float,
+    ) -> dict[str, Any]:
+        history = self._history(scenario)
+        violations = [*found.violations, *more]
+        if not settled:
+            violations.append(Violation("unsettled", "", "the inbox does not become empty"))
+        latencies = latencies_ms(history, evidence)
+        return {
+            "name": scenario.name,
+            "seed": self._seed,
+            "verdict": "holds" if not violations else "broken",
+            "accepted": found.accepted,
+            "stored": found.stored,
+            "final": found.final,
+            "lost": found.lost,
+            "duplicated": found.duplicated,
+            "reconciled": found.reconciled,
+            "stored_per_tier": found.per_tier,
+            "refused_posts": sum(one.status != 202 for one in history.answers),
+            "receipts_checked": len(history.receipts),
+            "violations": [
+                {"rule": one.rule, "transaction_id": one.transaction_id, "detail": one.detail}
+                for one in violations
+            ],
+            "latency_ms": ranks(list(latencies.values())),
+            "first_batch_ms": _first_batch_ms(history, latencies),
+            "faults": [f"{one.kind} {one.target}" for one in scenario.faults]
+            + ([f"{scenario.damage.kind} {scenario.damage.target}"] if scenario.damage else []),
+            "seconds": round(seconds, 1),
+        }
+
+    def _failed(self, scenario: Scenario, error: Exception, seconds: float) -> dict[str, Any]:
+        """The report of a scenario whose simulation broke off."""
+        self._say("".join(traceback.format_exception(error)))
+        history = self._history(scenario)
+        accepted = len(history.accepted_at_ms)
+        told = Violation("broken_off", "", f"{type(error).__name__}: {error}")
+        found = Judgement(accepted, 0, 0, 0, 0, dict.fromkeys(TIERS, 0), 0, [told])
+        return self._report(scenario, found, Evidence([]), [], True, seconds)
+
+
+def latencies_ms(history: History, evidence: Evidence) -> dict[str, int]:
+    """From the client's 202 to the first copy's own time, by id; a clock may be skewed."""
+    stored: dict[str, int] = {}
+    for copy in evidence.copies:
+        known = stored.get(copy.transaction_id, copy.stored_at_ms)
+        stored[copy.transaction_id] = min(known, copy.stored_at_ms)
+    return {
+        # Another thread may have stored it before the 202 reached us.
+        one: max(0, stored[one] - at_ms)
+        for one, at_ms in history.accepted_at_ms.items()
+        if one in stored
+    }
+
+
+def _first_batch_ms(history: History, latencies: dict[str, int]) -> int | None:
+    """How long the first post took that was accepted under the fault."""
+    spans = history.faults()
+    if not spans:
+        return None
+    begins_ms = min(span[2] for span in spans)
+    for answer in history.answers:
+        if answer.at_ms - answer.took_ms >= begins_ms and answer.claimed:
+            return max((latencies[one] for one in answer.claimed if one in latencies), default=None)
+    return None
+
+
+def _line(report: dict[str, Any]) -> str:
+    tiers = ", ".join(
+        f"{tier} {count}" for tier, count in report["stored_per_tier"].items() if count
+    )
+    return (
+        f"{report['verdict']:7} {report['name']:32} accepted {report['accepted']}, lost "
+        f"{report['lost']}, duplicated {report['duplicated']}, {tiers}, {report['seconds']} s"
+    )

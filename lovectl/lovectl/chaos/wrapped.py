@@ -1,0 +1,106 @@
+"""A copy of the deployed tree whose handlers can be told to fail; the tree itself knows nothing of it.
+
+Only the local stack is deployed from such a copy (`lovectl.stack.running(source=…)`): what runs in
+the cloud has no switch for faults.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from lovectl.paths import REPOSITORY, private_directory
+
+FAULTS_FILE: Final = "faults.json"
+#: Of every package in `functions/` that may be told to fail.
+STAGES: Final = ("send", "dispatch", "pop", "dpos", "shard", "reward", "persist")
+#: Every how many calls a fault strikes: between its strikes some work gets done.
+EVERY: Final = 2
+#: Longer than any state of the pipeline waits for a function.
+HANG_S: Final = 14
+SKEW_S: Final = 3600
+_HOOK: Final = """
+
+# Put here by lovectl.chaos.wrapped, in this copy only.
+import functools as _functools
+import itertools as _itertools
+import json as _json
+import os as _os
+import pathlib as _pathlib
+import time as _time
+
+_faults_file = _pathlib.Path({faults_file!r})
+_stage = "-".join(filter(None, ({stage!r}, _os.environ.get("TIER", ""))))
+_calls = _itertools.count(1)
+_clocks = _time.time, _time.time_ns
+_sound = handler
+
+
+@_functools.wraps(_sound)
+def handler(event, context):
+    kind = _json.loads(_faults_file.read_text()).get(_stage)
+    skew_s = {skew_s} if kind == "skew" else 0
+    _time.time = lambda: _clocks[0]() + skew_s
+    _time.time_ns = lambda: _clocks[1]() + skew_s * 1_000_000_000
+    strikes = kind is not None and next(_calls) % {every} == 1 % {every}
+    if strikes and kind == "crash_before":
+        raise RuntimeError("made to crash before its work")
+    if strikes and kind == "time_out":
+        _time.sleep({hang_s})
+    answer = _sound(event, context)
+    if strikes and kind == "crash_after":
+        raise RuntimeError("made to crash after its work")
+    return answer
+"""
+
+
+class WrappedTree:
+    """The copy, and the switch of its faults.
+
+    Parameters
+    ----------
+    directory : Path
+        Is made; nothing may be there.
+    more : mapping of package to source, optional
+        Appended to that package's `app.py` after the hook: a test's own defect.
+    """
+
+    def __init__(self, directory: Path, more: Mapping[str, str] | None = None) -> None:
+        self.source = private_directory(directory)
+        self.faults_file = directory / FAULTS_FILE
+        self._faults: dict[str, str] = {}
+        self._write()
+        shutil.copyfile(REPOSITORY / "template.yaml", directory / "template.yaml")
+        ignored = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
+        for name in ("functions", "statemachine"):
+            shutil.copytree(REPOSITORY / name, directory / name, ignore=ignored)
+        for stage in STAGES:
+            with (directory / "functions" / stage / "app.py").open("a") as file:
+                file.write(hook(stage, self.faults_file) + (more or {}).get(stage, ""))
+
+    def set_fault(self, stage: str, kind: str | None) -> None:
+        """Let a stage fail from its next call on; None heals it.
+
+        Parameters
+        ----------
+        stage : str
+            A package's name; `persist` by tier: `persist-atlas`.
+        """
+        if kind is None:
+            self._faults.pop(stage, None)
+        else:
+            self._faults[stage] = kind
+        self._write()
+
+    def _write(self) -> None:
+        staging = self.faults_file.with_suffix(".new")
+        staging.write_text(json.dumps(self._faults))
+        staging.replace(self.faults_file)
+
+
+def hook(stage: str, faults_file: Path, hang_s: float = HANG_S) -> str:
+    """Source that wraps the `handler` before it; it asks `faults_file` at every call."""
+    return _HOOK.format(
+        faults_file=str(faults_file), stage=stage, every=EVERY, hang_s=hang_s, skew_s=SKEW_S
+    )

@@ -1,0 +1,339 @@
+"""Drives a running stack to its limit: the rate that it holds, what it says beyond, that it drains.
+
+Open loop: requests leave at their time, whether earlier ones are answered or not, so that a slow
+answer can't slow the load down. What was stored when is read from the stores themselves.
+"""
+
+import asyncio
+import json
+import math
+import ssl
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import httpx
+import msgspec
+from botocore.config import Config
+from pymongo import MongoClient
+
+from federation.regions import Continent
+from lovectl.access import Access
+from lovectl.accounts import make_account, sign
+from lovectl.checker import DATABASE, dynamodb_records, immudb_records, read_copies
+from lovectl.measures import Spread, spread
+from lovectl.noop_machine import deploy_noop, noop_execution_ms
+from lovectl.sending import plan
+from lovectl.verdict import judge
+
+Say = Callable[[str], None]
+
+#: The first rate that is tried, in requests a second; each next one is so many times as high.
+FIRST_PER_S: Final = 1.0
+STEP: Final = 1.5
+STEPS_MAX: Final = 12
+TRIAL_S: Final = 15.0
+#: Requests of so many seconds are signed at once.
+SLICE_S: Final = 30.0
+#: A rate holds if so many batches of a hundred end within this, net of what the local AWS takes.
+GOAL_MS: Final = 500.0
+#: After a trial everything is stored within so long, else the inbox grew.
+SETTLE_S: Final = 5.0
+DRAIN_S: Final = 420.0
+#: Beyond: so many times the rate that holds, for so long or until the inbox is full.
+BEYOND: Final = 8.0
+BEYOND_S: Final = 60.0
+GREEDY_POSTS: Final = 14
+GREEDY_ITEMS: Final = 100
+CONNECTIONS_MAX: Final = 64
+ANSWER_S: Final = 30.0
+NOOP_ROUNDS: Final = 15
+POLL_S: Final = 0.5
+
+
+@dataclass
+class Sent:
+    """What came of the requests of one phase."""
+
+    #: The ids that each accepted request claimed.
+    accepted: list[list[str]] = field(default_factory=list)
+    statuses: Counter[str] = field(default_factory=Counter)
+    answered_ms: list[float] = field(default_factory=list)
+    retry_after_s: list[int] = field(default_factory=list)
+
+    @property
+    def ids(self) -> list[str]:
+        """All that was accepted."""
+        return [one for ids in self.accepted for one in ids]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One signed request, ready to leave."""
+
+    headers: Mapping[str, str]
+    body: bytes
+    ids: list[str]
+
+
+def run_load(
+    access: Access, minutes: float, batch: int, per_s: float | None, say: Say
+) -> dict[str, Any]:
+    """Find the highest rate that holds, hold it, go beyond it, and let the inbox drain.
+
+    Parameters
+    ----------
+    minutes : float
+        How long the rate is to be held.
+    batch : int
+        Transactions in one request.
+    per_s : float or None
+        Requests a second to hold; searched if not given.
+    say : callable
+        Gets a line of progress now and then.
+
+    Returns
+    -------
+    dict
+        `held`, `trials`, `beyond`, `drained_s`, `lost`, `noop_ms`; times in milliseconds.
+    """
+    noop_ms = _noop_ms(access, batch)
+    say(f"an empty state machine takes {noop_ms.p50_ms:.0f} ms at p50, {noop_ms.p99_ms:.0f} at p99")
+    driver = _Driver(access, batch, noop_ms.p50_ms, say)
+    trials: list[dict[str, Any]] = []
+    if per_s is None:
+        per_s, trials = _search(driver)
+    held = driver.trial(per_s, minutes * 60)
+    while not held["holds"] and per_s > FIRST_PER_S / 4:
+        trials.append(held)
+        per_s /= STEP
+        held = driver.trial(per_s, minutes * 60)
+    beyond = driver.beyond(per_s * BEYOND)
+    drained_s = driver.drain()
+    verdict = judge(set(driver.everything), read_copies(access.stores))
+    return {
+        "batch": batch,
+        "minutes": minutes,
+        "noop_ms": asdict(noop_ms),
+        "held": held,
+        "trials": trials,
+        "beyond": beyond,
+        "drained_s": drained_s,
+        "accepted": len(driver.everything),
+        "stored": verdict.stored,
+        "lost": len(verdict.lost),
+        "duplicated": len(verdict.duplicated),
+        "holds": held["holds"] and not verdict.lost and drained_s is not None,
+    }
+
+
+def _search(driver: "_Driver") -> tuple[float, list[dict[str, Any]]]:
+    """Raise the rate until it doesn't hold; the last one that did."""
+    trials, good, rate = [], FIRST_PER_S, FIRST_PER_S
+    for _ in range(STEPS_MAX):
+        trial = driver.trial(rate, TRIAL_S)
+        trials.append(trial)
+        if not trial["holds"]:
+            break
+        good, rate = rate, rate * STEP
+    return good, trials
+
+
+class _Driver:
+    """Sends phases, and remembers everything that was accepted."""
+
+    def __init__(self, access: Access, batch: int, noop_ms: float, say: Say) -> None:
+        self._access = access
+        self._batch = batch
+        self._noop_ms = noop_ms
+        self._say = say
+        self.everything: list[str] = []
+
+    def trial(self, per_s: float, time_s: float) -> dict[str, Any]:
+        """One rate for a time; it holds if all is taken, stored soon, and quick at p99."""
+        count = math.ceil(per_s * time_s)
+        slice_ = math.ceil(per_s * SLICE_S)
+        sizes = [min(slice_, count - start) for start in range(0, count, slice_)]
+        slices = [partial(self._requests, size, self._batch) for size in sizes]
+        sent = asyncio.run(_drive(self._access, slices, per_s))
+        self.everything += sent.ids
+        settled_s = self._wait_until_stored(sent.ids, SETTLE_S)
+        times = _batch_times_ms(self._access, sent.accepted) if settled_s is not None else []
+        found = spread(times)
+        net = None if found is None else max(0.0, found.p99_ms - self._noop_ms)
+        holds = set(sent.statuses) == {"202"} and net is not None and net <= GOAL_MS
+        told = "not all stored" if found is None else f"p99 {found.p99_ms:.0f} ms, net {net:.0f}"
+        self._say(f"{per_s:.2f} requests/s of {self._batch} for {time_s:.0f} s: {told}")
+        return {
+            "requests_per_s": round(per_s, 3),
+            "transactions_per_s": round(per_s * self._batch, 2),
+            "seconds": time_s,
+            "statuses": dict(sent.statuses),
+            "answered_ms": _document(spread(sent.answered_ms)),
+            "stored_after_ms": _document(found),
+            "stored_after_net_p99_ms": net,
+            "settled_s": settled_s,
+            "holds": holds,
+        }
+
+    def beyond(self, per_s: float) -> dict[str, Any]:
+        """More than it can take: by one greedy sender (429), then by many (503)."""
+        greedy = self._requests(GREEDY_POSTS, GREEDY_ITEMS, one_sender=True)
+        first = asyncio.run(_drive(self._access, [lambda: greedy], float(GREEDY_POSTS)))
+        many = self._requests(math.ceil(per_s * BEYOND_S), 1)
+        second = asyncio.run(_drive(self._access, [lambda: many], per_s, until="503"))
+        self.everything += first.ids + second.ids
+        self._say(f"one sender: {dict(first.statuses)}; many: {dict(second.statuses)}")
+        return {
+            "one_sender": {
+                "statuses": dict(first.statuses),
+                "retry_after_s": sorted(set(first.retry_after_s)),
+            },
+            "many_senders": {
+                "requests_per_s": round(per_s, 2),
+                "statuses": dict(second.statuses),
+                "retry_after_s": sorted(set(second.retry_after_s)),
+            },
+        }
+
+    def drain(self) -> float | None:
+        """Seconds until all that was accepted is stored; None if that takes too long."""
+        drained_s = self._wait_until_stored(self.everything, DRAIN_S)
+        self._say("not drained" if drained_s is None else f"drained after {drained_s:.0f} s")
+        return drained_s
+
+    def _requests(self, count: int, batch: int, one_sender: bool = False) -> list[Request]:
+        issuer = self._access.issuer
+        postings = plan(issuer, count * batch, batch=batch)
+        if one_sender:
+            account = make_account(issuer, Continent.EUROPE)
+            unsigned = [one for posting in postings for one in posting.transactions]
+            for nonce, transaction in enumerate(unsigned):
+                transaction.update(sender=account.account_id, nonce=nonce)
+            chunks = [unsigned[n : n + batch] for n in range(0, len(unsigned), batch)]
+            return [_request(account, chunk) for chunk in chunks]
+        return [_request(posting.account, posting.transactions) for posting in postings]
+
+    def _wait_until_stored(self, ids: Sequence[str], limit_s: float) -> float | None:
+        started_s = time.monotonic()
+        waiting = set(ids)
+        while True:
+            waiting -= set(_stored_at(self._access, waiting))
+            passed_s = time.monotonic() - started_s
+            if not waiting:
+                return round(passed_s, 1)
+            if passed_s > limit_s:
+                return None
+            time.sleep(POLL_S)
+
+
+def _request(account: Any, transactions: Sequence[Mapping[str, Any]]) -> Request:
+    from lovectl.accounts import transaction_id
+
+    documents = [sign(account, one) for one in transactions]
+    ids = [transaction_id(one) for one in documents]
+    return Request(account.headers(), json.dumps({"transactions": documents}).encode(), ids)
+
+
+async def _drive(
+    access: Access,
+    slices: Sequence[Callable[[], Sequence[Request]]],
+    per_s: float,
+    until: str | None = None,
+) -> Sent:
+    """Send each request at its time; stop early once `until` was answered often enough.
+
+    A slice is signed while the one before is sent: a position is fresh for two minutes only.
+    """
+    sent = Sent()
+    context = ssl.create_default_context(cafile=str(access.ca_file))
+    async with httpx.AsyncClient(
+        base_url=access.api_url.rstrip("/") + "/",
+        verify=context,
+        trust_env=False,
+        timeout=ANSWER_S,
+        limits=httpx.Limits(max_connections=CONNECTIONS_MAX),
+    ) as client:
+        ready = await asyncio.to_thread(slices[0])
+        started_s, n = time.monotonic(), 0
+        async with asyncio.TaskGroup() as tasks:
+            for following in [*slices[1:], list]:
+                signing = asyncio.create_task(asyncio.to_thread(following))
+                for request in ready:
+                    await asyncio.sleep(max(0.0, started_s + n / per_s - time.monotonic()))
+                    if until is not None and sent.statuses[until] >= GREEDY_POSTS:
+                        break
+                    tasks.create_task(_post(client, request, sent))
+                    n += 1
+                ready = await signing
+    return sent
+
+
+async def _post(client: httpx.AsyncClient, request: Request, sent: Sent) -> None:
+    headers = {**request.headers, "Content-Type": "application/json"}
+    started_s = time.monotonic()
+    try:
+        answer = await client.post("api/send_transactions", content=request.body, headers=headers)
+    except httpx.TransportError as error:
+        # It may be in the inbox all the same; nothing was claimed.
+        sent.statuses[type(error).__name__] += 1
+        return
+    sent.statuses[str(answer.status_code)] += 1
+    if answer.status_code == httpx.codes.ACCEPTED:
+        sent.accepted.append(request.ids)
+        sent.answered_ms.append((time.monotonic() - started_s) * 1000)
+    elif "Retry-After" in answer.headers:
+        sent.retry_after_s.append(int(answer.headers["Retry-After"]))
+
+
+def _batch_times_ms(access: Access, accepted: Sequence[Sequence[str]]) -> list[float]:
+    """Of each request: from its 202 to its last record."""
+    times = _stored_at(access, {one for ids in accepted for one in ids})
+    return [
+        max(0.0, float(max(times[one][1] for one in ids) - min(times[one][0] for one in ids)))
+        for ids in accepted
+    ]
+
+
+def _stored_at(access: Access, ids: set[str]) -> dict[str, tuple[int, int]]:
+    """`accepted_at_ms` and `stored_at_ms` of those that are stored, read directly."""
+    found: dict[str, tuple[int, int]] = {}
+    for uri in access.stores.mongo_uris.values():
+        missing = list(ids - found.keys())
+        if not missing:
+            return found
+        with MongoClient[dict[str, Any]](uri) as client:
+            fields = {"accepted_at_ms": 1, "stored_at_ms": 1}
+            records = client[DATABASE]["transactions"].find({"_id": {"$in": missing}}, fields)
+            found.update(
+                {
+                    one["_id"]: (int(one["accepted_at_ms"]), int(one["stored_at_ms"]))
+                    for one in records
+                }
+            )
+    if ids - found.keys():
+        kept = [msgspec.json.decode(one["record"]["S"]) for one in dynamodb_records(access.stores)]
+        kept += [one["record"] for one in immudb_records(access.stores)]
+        for record in kept:
+            name = str(record["transaction_id"])
+            if name in ids and name not in found:
+                found[name] = (int(record["accepted_at_ms"]), int(record["stored_at_ms"]))
+    return found
+
+
+def _noop_ms(access: Access, items: int) -> Spread:
+    """What the local AWS takes for a state machine of the pipeline's shape that does nothing."""
+    config = Config(read_timeout=ANSWER_S, inject_host_prefix=False)
+    states = access.aws("stepfunctions", config=config)
+    machine = deploy_noop(access.aws)
+    noop_execution_ms(states, machine, items)
+    found = spread([noop_execution_ms(states, machine, items) for _ in range(NOOP_ROUNDS)])
+    assert found is not None
+    return found
+
+
+def _document(found: Spread | None) -> dict[str, Any] | None:
+    return None if found is None else asdict(found)

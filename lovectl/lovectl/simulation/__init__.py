@@ -1,0 +1,1 @@
+"""Simulations of the federation's delegates: conflicting transactions, and the backup routes."""

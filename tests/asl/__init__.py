@@ -1,0 +1,1 @@
+"""Two interpreters of the state language, with the same mocked task results."""

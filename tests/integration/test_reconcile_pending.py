@@ -1,0 +1,175 @@
+"""Late finality on a real store: told by reads, inserted once, work entries gone."""
+
+from typing import Any
+
+import msgspec
+import pymongo
+import pytest
+from voting.late import REWARD, LateDelegates
+
+from persist.atlas import AtlasSettings, AtlasTier
+from persist.finality import Finality
+from persist.tier import TierUnavailable, fetch, store_group
+from reconcile.atlas_pending import AtlasPending
+from reconcile.pending import Finished, finish, gather
+
+TIMEOUT_MS = 3_000
+DATABASE = "love_currency_db"
+
+
+@pytest.fixture(scope="module")
+def tier(ferretdb: Any, key_arns: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from federation.regions import CONTINENTS
+    from federation.routing import start_router
+
+    uri = f"mongodb://127.0.0.1:{ferretdb.port}/?tls=true&directConnection=true"
+    router = start_router(
+        {
+            "MONGO_URI_PROVIDER": "environment",
+            **{f"MONGO_URI_{one.name}": uri for one in CONTINENTS},
+            "MONGO_CA_PEM": ferretdb.pki.ca_file.read_text(),
+            "MONGO_CLIENT_PEM": ferretdb.pki.client_pem_file.read_text(),
+        }
+    )
+    settings = AtlasSettings(
+        kms_key_arns=msgspec.json.encode(key_arns).decode(), persist_timeout_ms=TIMEOUT_MS
+    )
+    return AtlasTier(settings, router, tmp_path_factory.mktemp("pending"))
+
+
+@pytest.fixture
+def cluster(tier: AtlasTier, ferretdb: Any) -> AtlasPending:
+    """Europe's, with nothing pending."""
+    with pymongo.MongoClient[Any](ferretdb.uri) as client:
+        client[DATABASE]["pending"].delete_many({})
+    return AtlasPending(tier, "Europe", TIMEOUT_MS)
+
+
+@pytest.fixture(scope="module")
+def delegates() -> LateDelegates:
+    return LateDelegates()
+
+
+def _store(tier: AtlasTier, groups: Any, count: int = 1, **changes: Any) -> list[str]:
+    items = [groups.item(votes=[], rewards=[], flags=3, **changes) for _ in range(count)]
+    assert store_group(groups.group(*items), "atlas", tier).outcome == "stored"
+    return [item.envelope.header.transaction_id for item in items]
+
+
+def _run(cluster: AtlasPending, delegates: LateDelegates, now_ms: int) -> Finished:
+    gathered = gather(cluster, "batch", now_ms, all_due=True)
+    grouped = delegates.stages(gathered.batch)
+    return finish(cluster, grouped.groups, gathered.entries, delegates.electorate, now_ms)
+
+
+def _read(tier: AtlasTier, groups: Any, name: str) -> Any:
+    return fetch(name, "Europe", tier, groups.private_keys, groups.to_a_party)
+
+
+def _documents(ferretdb: Any, collection: str, *names: str) -> list[Any]:
+    with pymongo.MongoClient[Any](ferretdb.uri) as client:
+        found = client[DATABASE][collection].find()
+        return [one for one in found if one["transaction_id"] in names]
+
+
+def test_a_read_tells_of_late_finality_and_its_rewards(
+    tier: AtlasTier, cluster: AtlasPending, delegates: LateDelegates, groups: Any, ferretdb: Any
+) -> None:
+    names = _store(tier, groups, 20)
+    assert not _read(tier, groups, names[0])["receipt"]["final"]
+    assert len(_documents(ferretdb, "pending", *names)) == 20
+    before = _documents(ferretdb, "transactions", *names)
+    assert _run(cluster, delegates, 1).final == 20
+    for name in names:
+        answer = _read(tier, groups, name)
+        assert answer["receipt"]["final"]
+        assert sum(amount for _, amount in answer["rewards"]) == REWARD
+        assert answer["content"]["salt"]
+    assert _documents(ferretdb, "pending", *names) == []
+    assert _documents(ferretdb, "transactions", *names) == before
+
+
+def test_a_final_record_leaves_no_work(
+    tier: AtlasTier, cluster: AtlasPending, groups: Any, ferretdb: Any
+) -> None:
+    names = _store(tier, groups, 3, final=True)
+    assert _documents(ferretdb, "pending", *names) == []
+    assert gather(cluster, "batch", 1).batch.items == []
+
+
+def test_a_rejected_nonce_is_told_as_the_status(
+    tier: AtlasTier, cluster: AtlasPending, groups: Any
+) -> None:
+    [name] = _store(tier, groups)
+    cluster.settle([Finality(name, "rejected", 1, [], 0, [], 5)])
+    receipt = _read(tier, groups, name)["receipt"]
+    assert (receipt["status"], receipt["reason"]) == ("rejected", "nonce_conflict")
+
+
+def test_the_first_outcome_stays_and_repetitions_do_no_harm(
+    tier: AtlasTier, cluster: AtlasPending, groups: Any, ferretdb: Any
+) -> None:
+    one, other = _store(tier, groups, 2)
+    cluster.settle([Finality(one, "final", 1, [("a", "AA==")], 3, [("a", 7)], 5)])
+    both = [Finality(name, "final", 2, [("b", "BB==")], 4, [("b", 8)], 6) for name in (one, other)]
+    cluster.settle(both)
+    cluster.settle(both)
+    epochs = {one["_id"]: one["epoch"] for one in _documents(ferretdb, "finality", one, other)}
+    assert epochs == {one: 1, other: 2}
+    assert cluster.settled([one, other, "0" * 64]) == {one, other}
+
+
+def test_a_cluster_that_dies_in_the_middle_is_gone_on_with(
+    tier: AtlasTier,
+    cluster: AtlasPending,
+    delegates: LateDelegates,
+    groups: Any,
+    ferretdb: Any,
+) -> None:
+    names = _store(tier, groups, 5)
+    gathered = gather(cluster, "batch", 1, all_due=True)
+    grouped = delegates.stages(gathered.batch)
+    ferretdb.kill()
+    with pytest.raises(TierUnavailable):
+        finish(cluster, grouped.groups, gathered.entries, delegates.electorate, 1)
+    ferretdb.restart()
+    _until_back(cluster)
+    assert _run(cluster, delegates, 1).final == 5
+    assert all(_read(tier, groups, name)["receipt"]["final"] for name in names)
+
+
+def test_what_died_between_outcome_and_removal_is_cleared_by_the_next_run(
+    tier: AtlasTier,
+    cluster: AtlasPending,
+    delegates: LateDelegates,
+    groups: Any,
+    ferretdb: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = _store(tier, groups, 3)
+
+    def die(entry_ids: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster, "remove", die)
+        with pytest.raises(KeyboardInterrupt):
+            _run(cluster, delegates, 1)
+    assert len(_documents(ferretdb, "pending", *names)) == 3
+    gathered = gather(cluster, "batch", 1, all_due=True)
+    assert (gathered.batch.items, gathered.removed) == ([], 3)
+    assert len(_documents(ferretdb, "finality", *names)) == 3
+
+
+def _until_back(cluster: AtlasPending) -> None:
+    import time
+
+    ends_s = time.monotonic() + 30
+    while True:
+        try:
+            cluster.oldest_ms()
+        except TierUnavailable:
+            assert time.monotonic() < ends_s, "the cluster does not come back"
+            time.sleep(0.1)
+        else:
+            return

@@ -1,0 +1,90 @@
+"""Handlers that can be told to fail: only in a copy of the tree, and only while they are told."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lovectl.chaos.wrapped import EVERY, SKEW_S, STAGES, WrappedTree, hook
+from lovectl.paths import REPOSITORY
+
+Handler = Callable[[dict[str, Any], Any], Any]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> WrappedTree:
+    return WrappedTree(tmp_path / "tree")
+
+
+@pytest.fixture
+def handler(tree: WrappedTree, monkeypatch: pytest.MonkeyPatch) -> Handler:
+    """A wrapped handler that counts its calls; its module's clock is put back after the test."""
+    monkeypatch.setenv("TIER", "atlas")
+    monkeypatch.setattr(time, "time", time.time)
+    monkeypatch.setattr(time, "time_ns", time.time_ns)
+    calls: list[int] = []
+
+    def sound(event: dict[str, Any], context: Any) -> int:
+        calls.append(len(calls) + 1)
+        return len(calls)
+
+    names: dict[str, Any] = {"handler": sound}
+    exec(hook("persist", tree.faults_file, hang_s=0.2), names)
+    wrapped: Handler = names["handler"]
+    return wrapped
+
+
+def test_the_repository_has_no_switch_for_faults_and_each_copied_handler_has_one(
+    tree: WrappedTree,
+) -> None:
+    for stage in STAGES:
+        assert "lovectl.chaos" not in (REPOSITORY / "functions" / stage / "app.py").read_text()
+        assert "lovectl.chaos" in (tree.source / "functions" / stage / "app.py").read_text()
+    template = (tree.source / "template.yaml").read_bytes()
+    assert template == (REPOSITORY / "template.yaml").read_bytes()
+
+
+def test_a_handler_that_is_told_nothing_works_as_ever(handler: Handler) -> None:
+    assert [handler({}, None) for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_crash_before_the_work_leaves_it_undone(tree: WrappedTree, handler: Handler) -> None:
+    tree.set_fault("persist-atlas", "crash_before")
+    with pytest.raises(RuntimeError, match="before"):
+        handler({}, None)
+    assert handler({}, None) == 1
+    assert EVERY == 2
+
+
+def test_a_crash_after_the_work_has_done_it(tree: WrappedTree, handler: Handler) -> None:
+    tree.set_fault("persist-atlas", "crash_after")
+    with pytest.raises(RuntimeError, match="after"):
+        handler({}, None)
+    assert handler({}, None) == 2
+
+
+def test_a_handler_that_hangs_goes_on_later(tree: WrappedTree, handler: Handler) -> None:
+    tree.set_fault("persist-atlas", "time_out")
+    began_s = time.monotonic()
+    assert handler({}, None) == 1
+    assert time.monotonic() - began_s >= 0.2
+
+
+def test_a_skewed_clock_is_right_again_once_it_is_healed(
+    tree: WrappedTree, handler: Handler
+) -> None:
+    true_s = time.time()
+    tree.set_fault("persist-atlas", "skew")
+    handler({}, None)
+    assert time.time() - true_s >= SKEW_S
+    assert time.time_ns() / 1e9 - true_s >= SKEW_S
+    tree.set_fault("persist-atlas", None)
+    handler({}, None)
+    assert time.time() - true_s < SKEW_S
+
+
+def test_a_fault_of_another_tier_does_not_strike(tree: WrappedTree, handler: Handler) -> None:
+    tree.set_fault("persist-dynamodb", "crash_before")
+    assert [handler({}, None) for _ in range(2)] == [1, 2]

@@ -1,0 +1,303 @@
+"""Copies go home exactly once, whatever dies on the way; nothing is marked that isn't proved there."""
+
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from federation.batch import Tier
+from persist.record import Record, Rejection, record_of, rejection_of
+from persist.tier import Inserted, TierUnavailable
+from reconcile.copies import DAMAGED, DIFFERS, CopyRef, Moved, Page, digest, move
+
+NOW_MS = 1_000_000
+
+
+class Died(Exception):
+    """The function is gone."""
+
+
+class Deaths:
+    """Counts writes, and ends the function before or after one of them."""
+
+    def __init__(self) -> None:
+        self.at: int | None = None
+        self.after_write = True
+
+    def write(self, write: Callable[[], object]) -> None:
+        if self.at == 0 and not self.after_write:
+            raise Died
+        write()
+        if self.at == 0:
+            raise Died
+        if self.at is not None:
+            self.at -= 1
+
+
+class MemorySource:
+    """A fallback tier in memory."""
+
+    tier: Tier = "dynamodb"
+
+    def __init__(self, deaths: Deaths, page_size: int = 3) -> None:
+        self.copies: dict[CopyRef, tuple[Record, bytes] | Rejection] = {}
+        self.marks: dict[CopyRef, int] = {}
+        self.parked: dict[CopyRef, str] = {}
+        self.unreadable: set[CopyRef] = set()
+        self._deaths = deaths
+        self._page_size = page_size
+
+    def page(self, after: str) -> Page:
+        names = {f"{ref.kind}#{ref.transaction_id}": ref for ref in self.copies}
+        waiting = [
+            name
+            for name, ref in sorted(names.items())
+            if name > after and ref not in self.marks and ref not in self.parked
+        ]
+        taken = waiting[: self._page_size]
+        last = taken[-1] if taken else after
+        return Page([names[one] for one in taken], last, len(waiting) > len(taken))
+
+    def read(self, ref: CopyRef) -> tuple[Record, bytes] | Rejection | None:
+        if ref in self.unreadable:
+            raise TierUnavailable("KMS is away")
+        return self.copies.get(ref)
+
+    def mark(self, refs: Sequence[CopyRef], now_ms: int) -> None:
+        for ref in refs:
+            self._deaths.write(lambda ref=ref: self.marks.setdefault(ref, now_ms))
+
+    def park(self, ref: CopyRef, reason: str, now_ms: int) -> None:
+        self._deaths.write(lambda: self.parked.setdefault(ref, reason))
+
+
+class MemoryHome:
+    """The home clusters in memory."""
+
+    def __init__(self, deaths: Deaths) -> None:
+        self.stored: dict[str, tuple[Record, bytes]] = {}
+        self.rejected: dict[str, Rejection] = {}
+        self.down: set[str] = set()
+        self._deaths = deaths
+
+    def insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
+        self._knock(continent)
+        stored, conflicts = {}, set()
+        for record, sealed in records:
+            holders = {(one.sender, one.nonce): one for one, _ in self.stored.values()}
+            holder = holders.get((record.sender, record.nonce), record)
+            if holder.transaction_id != record.transaction_id:
+                conflicts.add(record.transaction_id)
+                continue
+            self._deaths.write(
+                lambda record=record, sealed=sealed: self.stored.setdefault(
+                    record.transaction_id, (record, sealed)
+                )
+            )
+            stored[record.transaction_id] = self.stored[record.transaction_id][0]
+        return Inserted(stored, frozenset(conflicts))
+
+    def reject(
+        self, continent: str, rejections: Sequence[Rejection]
+    ) -> Mapping[str, Record | Rejection]:
+        self._knock(continent)
+        kept: dict[str, Record | Rejection] = {}
+        for one in rejections:
+            if one.transaction_id in self.stored:
+                kept[one.transaction_id] = self.stored[one.transaction_id][0]
+                continue
+            self._deaths.write(lambda one=one: self.rejected.setdefault(one.transaction_id, one))
+            kept[one.transaction_id] = self.rejected[one.transaction_id]
+        return kept
+
+    def records(
+        self, continent: str, transaction_ids: Collection[str]
+    ) -> Mapping[str, tuple[Record, bytes]]:
+        self._knock(continent)
+        return {one: self.stored[one] for one in transaction_ids if one in self.stored}
+
+    def _knock(self, continent: str) -> None:
+        if continent in self.down:
+            raise TierUnavailable(f"{continent} is down")
+
+
+class Bench:
+    """A tier with copies, and their homes."""
+
+    def __init__(self, groups: Any) -> None:
+        self.groups = groups
+        self.deaths = Deaths()
+        self.source, self.home = MemorySource(self.deaths), MemoryHome(self.deaths)
+
+    def copy(self, item: Any = None, continent: str = "Europe") -> CopyRef:
+        """A copy as the tier stored it."""
+        if item is None:
+            item = self.groups.item(self.groups.account(continent))
+        record, sealed = self.record(item, "dynamodb")
+        ref = CopyRef("transaction", record.transaction_id)
+        self.source.copies[ref] = (record, sealed)
+        return ref
+
+    def record(self, item: Any, tier: Tier) -> tuple[Record, bytes]:
+        return record_of(item, item.continent, self.groups.wrapped_keys, tier, 7)
+
+    def rejection(self) -> CopyRef:
+        item = self.groups.item()
+        one = rejection_of(item, "too_fast", item.continent, "dynamodb", 7)
+        ref = CopyRef("rejection", one.transaction_id)
+        self.source.copies[ref] = one
+        return ref
+
+    def run(self, goes_on: Callable[[], bool] = lambda: True) -> list[Moved]:
+        """All rounds of one run."""
+        after, rounds = "", []
+        while True:
+            rounds.append(move(self.source, self.home, NOW_MS, after, goes_on=goes_on))
+            if not rounds[-1].more:
+                return rounds
+            after = rounds[-1].after
+
+
+@pytest.fixture
+def bench(groups: Any) -> Bench:
+    return Bench(groups)
+
+
+def test_a_copy_goes_home_as_it_is_and_is_marked(bench: Bench) -> None:
+    ref = bench.copy()
+    bench.run()
+    record, sealed = bench.home.stored[ref.transaction_id]
+    copy, sealed_copy = bench.source.copies[ref]  # type: ignore[misc]
+    assert digest(record, sealed) == digest(copy, sealed_copy)
+    assert record.receipt().tier == "atlas"
+    assert bench.source.marks == {ref: NOW_MS}
+
+
+def test_a_rejection_goes_home_too(bench: Bench) -> None:
+    ref = bench.rejection()
+    bench.run()
+    assert bench.home.rejected[ref.transaction_id].reason == "too_fast"
+    assert bench.home.rejected[ref.transaction_id].tier == "atlas"
+    assert ref in bench.source.marks
+
+
+def test_a_home_that_is_down_keeps_its_copies_unmarked_and_the_others_move(bench: Bench) -> None:
+    here, there = bench.copy(continent="Africa"), bench.copy(continent="Asia")
+    bench.home.down = {"Africa"}
+    assert sum(one.left for one in bench.run()) == 1
+    assert bench.source.marks.keys() == {there}
+    bench.home.down = set()
+    bench.run()
+    assert bench.source.marks.keys() == {here, there}
+
+
+def test_a_copy_whose_key_is_away_waits(bench: Bench) -> None:
+    ref = bench.copy()
+    bench.source.unreadable = {ref}
+    assert bench.run()[0].left == 1
+    assert not bench.source.marks
+    assert not bench.source.parked
+
+
+def test_a_copy_whose_nonce_another_holds_at_home_is_parked_not_dropped(bench: Bench) -> None:
+    sender = bench.groups.account()
+    holder = bench.groups.item(sender, 4)
+    bench.home.stored["holder"] = bench.record(holder, "atlas")
+    ref = bench.copy(bench.groups.item(sender, 4))
+    [moved] = bench.run()
+    assert moved.parked == {ref.transaction_id: "nonce_conflict"}
+    assert bench.source.parked == {ref: "nonce_conflict"}
+    assert ref in bench.source.copies
+
+
+def test_a_damaged_copy_is_parked_and_never_written(bench: Bench) -> None:
+    ref = bench.copy()
+    record, sealed = bench.source.copies[ref]  # type: ignore[misc]
+    header = msgspec.structs.replace(record.header, amount=6)
+    bench.source.copies[ref] = (msgspec.structs.replace(record, header=header), sealed)
+    bench.run()
+    assert bench.source.parked == {ref: DAMAGED}
+    assert bench.home.stored == {}
+
+
+def test_a_home_copy_that_reads_back_otherwise_is_not_trusted(bench: Bench) -> None:
+    ref = bench.copy()
+    insert = bench.home.insert
+
+    def wrong(continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
+        return insert(continent, [(record, sealed + b" ") for record, sealed in records])
+
+    bench.home.insert = wrong  # type: ignore[method-assign]
+    bench.run()
+    assert bench.source.parked == {ref: DIFFERS}
+    assert not bench.source.marks
+
+
+def test_what_the_home_had_already_is_the_home_copy_though_it_was_sealed_anew(
+    bench: Bench,
+) -> None:
+    # Written at home, reported failed, written to the next tier; or posted twice.
+    item = bench.groups.item()
+    ref = bench.copy(item)
+    again = msgspec.structs.replace(item, votes=[("node-2", "b3RoZXI=")])
+    bench.home.stored[ref.transaction_id] = bench.record(again, "atlas")
+    bench.run()
+    assert ref in bench.source.marks
+    record, _ = bench.home.stored[ref.transaction_id]
+    assert record.votes == [("node-2", "b3RoZXI=")]
+
+
+def test_a_round_without_time_leaves_the_rest_for_the_next(bench: Bench) -> None:
+    bench.copy(continent="Africa")
+    bench.copy(continent="Asia")
+    calls = iter([True, False])
+    moved = bench.run(lambda: next(calls))[0]
+    assert moved.ran_out_of_time
+    assert (moved.moved, moved.left) == (1, 1)
+
+
+def test_a_digest_tells_every_difference_that_counts(bench: Bench) -> None:
+    record, sealed = bench.record(bench.groups.item(), "atlas")
+    other: dict[str, Any] = {
+        "signature": "x",
+        "votes": [],
+        "rewards": [],
+        "stake": 9,
+        "final": not record.final,
+        "accepted_at_ms": 2,
+        "continent": "Asia",
+    }
+    seen = {digest(record, sealed), digest(record, sealed + b"!")}
+    for name, value in other.items():
+        seen.add(digest(msgspec.structs.replace(record, **{name: value}), sealed))
+    assert len(seen) == len(other) + 2
+    moved = msgspec.structs.replace(record, tier="immudb", stored_at_ms=99, flags=1)
+    assert digest(moved, sealed) == digest(record, sealed)
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_a_run_that_dies_at_any_write_leaves_one_home_copy_of_each_after_the_next(
+    groups: Any, data: st.DataObject
+) -> None:
+    bench = Bench(groups)
+    refs = [bench.copy(continent=data.draw(st.sampled_from(["Asia", "Africa"]))) for _ in range(4)]
+    refs.append(bench.rejection())
+    for at in data.draw(st.lists(st.integers(0, 10), max_size=4)):
+        bench.deaths.at, bench.deaths.after_write = at, data.draw(st.booleans())
+        bench.home.down = data.draw(st.sets(st.sampled_from(["Asia", "Africa"]), max_size=1))
+        with contextlib.suppress(Died):
+            bench.run()
+        # A mark says that the home copy is there.
+        at_home = bench.home.stored.keys() | bench.home.rejected.keys()
+        assert {ref.transaction_id for ref in bench.source.marks} <= at_home
+    bench.deaths.at, bench.home.down = None, set()
+    bench.run()
+    assert bench.source.marks.keys() == set(refs)
+    assert len(bench.home.stored) == 4
+    assert len(bench.home.rejected) == 1
+    assert bench.source.parked == {}
