@@ -22,7 +22,7 @@ from persist.tier import NONCE_CONFLICT
 from reconcile.electorate import Electorate
 
 MINUTE_MS: Final = 60_000
-#: Each minute for so long, then each second one, and so on with each doubling of the age.
+#: The period between two tries doubles as its age, in so many minutes, does.
 AGE_A_PERIOD: Final = 10
 #: What this storing, and this vote, say anew.
 _SAID_ANEW: Final = (
@@ -229,7 +229,9 @@ def is_due(entry: PendingEntry, now_ms: int) -> bool:
     True
     """
     age_min = max(0, now_ms - entry.since_ms) // MINUTE_MS
-    period_min = min(RETRY_PERIOD_MIN_MAX, 1 << (age_min // AGE_A_PERIOD).bit_length())
+    # Powers of two, so that a period that grows never steps over the minute it was waiting for.
+    doublings = (1 + age_min // AGE_A_PERIOD).bit_length() - 1
+    period_min = min(RETRY_PERIOD_MIN_MAX, 1 << doublings)
     phase = int.from_bytes(hashlib.sha256(entry.transaction_id.encode()).digest()[:4], "big")
     return (now_ms // MINUTE_MS + phase) % period_min == 0
 
