@@ -22,7 +22,7 @@ from persist.tier import NONCE_CONFLICT
 from reconcile.electorate import Electorate
 
 MINUTE_MS: Final = 60_000
-#: One more minute between two tries for each so many minutes of age.
+#: The period between two tries doubles as its age, in so many minutes, does.
 AGE_A_PERIOD: Final = 10
 #: What this storing, and this vote, say anew.
 _SAID_ANEW: Final = (
@@ -228,7 +228,9 @@ def is_due(entry: PendingEntry, now_ms: int) -> bool:
     True
     """
     age_min = max(0, now_ms - entry.since_ms) // MINUTE_MS
-    period_min = min(RETRY_PERIOD_MIN_MAX, 1 + age_min // AGE_A_PERIOD)
+    # Powers of two, so that a period that grows never steps over the minute it was waiting for.
+    doublings = (1 + age_min // AGE_A_PERIOD).bit_length() - 1
+    period_min = min(RETRY_PERIOD_MIN_MAX, 1 << doublings)
     phase = int.from_bytes(hashlib.sha256(entry.transaction_id.encode()).digest()[:4], "big")
     return (now_ms // MINUTE_MS + phase) % period_min == 0
 

@@ -114,7 +114,7 @@ REGISTRY_REFUSAL_INTERVAL_S: Final = 60.0
 PENDING_SCAN_MAX: Final = 1_000
 RECONCILE_BATCH_BYTES_MAX: Final = 100 * 1024
 #: A pending transaction is tried at least once in so many minutes, however old.
-RETRY_PERIOD_MIN_MAX: Final = 60
+RETRY_PERIOD_MIN_MAX: Final = 64
 #: A work entry without a record is of an attempt that has ended; those take seconds.
 SPURIOUS_AGE_MS: Final = 3_600_000
 #: A breaker opens after so many failures in a row.
