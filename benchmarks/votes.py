@@ -104,12 +104,10 @@ def bench(running: Federation, rounds: int) -> dict[str, Any]:
         "deadline_ms": DEADLINE_MS,
         "goal_p99_ms": GOAL_P99_MS,
         "votes": votes,
-        "ratio_p50": {
-            state: round(
-                votes[f"asyncio, {state}"]["p50_ms"] / votes[f"dpos, {state}"]["p50_ms"], 2
-            )
-            for state in ("all well", f"{HANGING} hangs")
-        },
+        # With a node that hangs the asyncio collector always waits for the deadline.
+        "ratio_p50": round(
+            votes["asyncio, all well"]["p50_ms"] / votes["dpos, all well"]["p50_ms"], 2
+        ),
     }
 
 
