@@ -19,14 +19,18 @@ SELECTION = ("atlas-hang", "atlas-killed", "node-paused")
 #: is stored, as by a dispatch that answers first and dies then.
 ACKNOWLEDGES_BEFORE_IT_STORES = """
 
-_honest = handler
-_turns = _itertools.count()
+def _planted_defect(honest):
+    turns = iter(range(1_000_000))
+
+    def handler(event, context):
+        if event["Records"] and next(turns) % 2 == 0:
+            return {"batchItemFailures": []}
+        return honest(event, context)
+
+    return handler
 
 
-def handler(event, context):
-    if event["Records"] and next(_turns) % 2 == 0:
-        return {"batchItemFailures": []}
-    return _honest(event, context)
+handler = _planted_defect(handler)
 """
 
 

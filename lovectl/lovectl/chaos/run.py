@@ -14,7 +14,7 @@ from federation.regions import CONTINENTS, Continent
 from lovectl.access import Access
 from lovectl.chaos.evidence import Evidence
 from lovectl.chaos.faults import CORRUPT, Fault, Injector
-from lovectl.chaos.history import FaultEdge, Found, History, HistoryLog, Mark, now_ms
+from lovectl.chaos.history import ACCEPTED, FaultEdge, Found, History, HistoryLog, Mark, now_ms
 from lovectl.chaos.judge import Judgement, Violation, judge
 from lovectl.chaos.machines import Machines
 from lovectl.chaos.queues import Inbox
@@ -159,7 +159,7 @@ class Runner:
             while not ended.is_set():
                 traffic.send(client, 1)
                 ended.wait(pause_s)
-            traffic.send_again(client)
+            self._given_up(traffic.name, traffic.send_again(client))
 
     @contextmanager
     def breaking(self, name: str, faults: Sequence[Fault]) -> Iterator[None]:
@@ -189,9 +189,12 @@ class Runner:
         except BaseException:
             phases.abort()
             raise
-        if given_up:
-            self._log.write(Mark(now_ms(), scenario.name, "given up", {"posts": given_up}))
+        self._given_up(scenario.name, given_up)
         return traffic
+
+    def _given_up(self, name: str, posts: int) -> None:
+        if posts:
+            self._log.write(Mark(now_ms(), name, "given up", {"posts": posts}))
 
     def _edges(self, name: str, faults: Sequence[Fault], edge: Any) -> None:
         at_ms = now_ms()
@@ -277,6 +280,9 @@ class Runner:
         violations = [*found.violations, *more]
         if not settled:
             violations.append(Violation("unsettled", "", "the inbox does not become empty"))
+        for mark in history.marks("given up"):
+            why = f"{mark.detail['posts']} posts are not accepted, though the faults are over"
+            violations.append(Violation("given_up", "", why))
         latencies = latencies_ms(history, evidence)
         return {
             "name": scenario.name,
@@ -289,7 +295,7 @@ class Runner:
             "duplicated": found.duplicated,
             "reconciled": found.reconciled,
             "stored_per_tier": found.per_tier,
-            "refused_posts": sum(one.status != 202 for one in history.answers),
+            "refused_posts": sum(one.status != ACCEPTED for one in history.answers),
             "receipts_checked": len(history.receipts),
             "violations": [
                 {"rule": one.rule, "transaction_id": one.transaction_id, "detail": one.detail}
