@@ -109,16 +109,16 @@ class Pipeline:
             answer = self.states.start_sync_execution(
                 stateMachineArn=self._access.outputs["PipelineArn"], input=text
             )
-            if answer["status"] == "SUCCEEDED":
+            done = answer["status"] == "SUCCEEDED"
+            receipts = json.loads(answer["output"])["receipts"] if done else []
+            stored = [one for one in receipts if one["status"] == "stored"]
+            if len(stored) == len(batch.items):
                 break
             self.again += 1
         elapsed_ms = (time.perf_counter() - started_s) * 1000
-        if answer["status"] != "SUCCEEDED":
-            raise RuntimeError(f"{answer.get('error')}: {answer.get('cause')}")
-        receipts = json.loads(answer["output"])["receipts"]
-        stored = [one for one in receipts if one["status"] == "stored"]
         if len(stored) != len(batch.items):
-            raise RuntimeError(f"{len(stored)} of {len(batch.items)} stored: {receipts[:1]}")
+            why = answer.get("error") or "in part"
+            raise RuntimeError(f"{len(stored)} of {len(batch.items)} stored: {why}")
         self.tiers.update(one["tier"] for one in stored)
         return elapsed_ms
 

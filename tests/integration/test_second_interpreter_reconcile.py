@@ -19,15 +19,35 @@ BUSY = "Europe"
 
 
 class Clusters:
-    """What `reconcile` finds: so many rounds with so many pending records in one cluster."""
+    """What `reconcile` finds: so many rounds with so many pending records in one cluster.
+
+    And so many rounds of copies in each fallback tier, of which `left` can't go home.
+    """
 
     def __init__(
-        self, items: int = 0, rounds: int = 1, answered: bool = True, away: bool = False
+        self,
+        items: int = 0,
+        rounds: int = 1,
+        answered: bool = True,
+        away: bool = False,
+        copies: int = 1,
+        left: int = 0,
     ) -> None:
         self._items, self._rounds = items, rounds
         self._answered, self._away = answered, away
+        self._copies, self._left = copies, left
 
     def __call__(self, payload: Any) -> Any:
+        if payload["action"] == "move":
+            done = int(payload["after"] or 0) + 1
+            more = done < self._copies
+            return {
+                "outcome": "moved",
+                "moved": int(more),
+                "left": self._left,
+                "after": str(done),
+                "more": more,
+            }
         if payload["action"] == "finish":
             assert len(payload["entries"]) == self._items
             return {"outcome": "finished", "answered": self._answered}
@@ -66,6 +86,16 @@ def finish_raises(payload: Any) -> Any:
     if payload["action"] == "finish":
         raise TaskFailed("RuntimeError")
     return Clusters(2)(payload)
+
+
+def move_raises(payload: Any) -> Any:
+    if payload["action"] == "move" and payload["tier"] == "immudb":
+        raise TaskFailed("RuntimeError")
+    return Clusters(1)(payload)
+
+
+def move_is_away(payload: Any) -> Any:
+    return {"outcome": "away"} if payload["action"] == "move" else Clusters()(payload)
 
 
 def run(
@@ -111,6 +141,11 @@ PATHS: dict[str, tuple[Any, Mapping[str, Any], str, int]] = {
         "done",
         2,
     ),
+    "copies of two rounds": ({}, {"ReconcileFunction": Clusters(copies=2)}, "done", 0),
+    "rounds of copies are bounded": ({}, {"ReconcileFunction": Clusters(copies=9)}, "done", 0),
+    "copies that can't go home": ({}, {"ReconcileFunction": Clusters(1, left=2)}, "done", 1),
+    "the fallback tiers are away": ({}, {"ReconcileFunction": move_is_away}, "done", 0),
+    "a move raises": ({}, {"ReconcileFunction": move_raises}, "ReconcileFailed", 1),
     "gather raises": ({}, {"ReconcileFunction": raises}, "ReconcileFailed", 0),
     "dpos raises": (
         {},
