@@ -7,8 +7,8 @@ import pytest
 
 from lovectl.access import Access, started_access
 from lovectl.chaos.history import History, HistoryLog
-from lovectl.chaos.run import Runner
 from lovectl.chaos.scenarios import SCENARIOS, Scenario
+from lovectl.chaos.simulation import runner_on
 from lovectl.chaos.wrapped import WrappedTree
 
 SEED = 20261125
@@ -19,14 +19,18 @@ SELECTION = ("atlas-hang", "atlas-killed", "node-paused")
 #: is stored, as by a dispatch that answers first and dies then.
 ACKNOWLEDGES_BEFORE_IT_STORES = """
 
-_honest = handler
-_turns = _itertools.count()
+def _planted_defect(honest):
+    turns = iter(range(1_000_000))
+
+    def handler(event, context):
+        if event["Records"] and next(turns) % 2 == 0:
+            return {"batchItemFailures": []}
+        return honest(event, context)
+
+    return handler
 
 
-def handler(event, context):
-    if event["Records"] and next(_turns) % 2 == 0:
-        return {"batchItemFailures": []}
-    return _honest(event, context)
+handler = _planted_defect(handler)
 """
 
 
@@ -39,8 +43,8 @@ def log(tmp_path: Path) -> Iterator[HistoryLog]:
 def test_faults_of_three_kinds_at_once_lose_and_double_nothing(
     access: Access, log: HistoryLog
 ) -> None:
-    runner = Runner(access, log, SEED, print)
-    reports = runner.run([SCENARIOS[name] for name in SELECTION])
+    with runner_on(access, log, SEED, print) as runner:
+        reports = runner.run([SCENARIOS[name] for name in SELECTION])
     assert [one["name"] for one in reports] == list(SELECTION)
     for report in reports:
         assert report["accepted"] >= ACCEPTED_MIN
@@ -58,8 +62,10 @@ def test_a_dispatch_that_acknowledges_before_it_stores_is_caught(
     log: HistoryLog, tmp_path: Path
 ) -> None:
     tree = WrappedTree(tmp_path / "tree", {"dispatch": ACKNOWLEDGES_BEFORE_IT_STORES})
-    with started_access("planted", tree.source) as access:
-        runner = Runner(access, log, SEED, print)
+    with (
+        started_access("planted", tree.source) as access,
+        runner_on(access, log, SEED, print) as runner,
+    ):
         (report,) = runner.run([Scenario("acknowledges-before-it-stores", (), "planted")])
     assert report["accepted"] >= ACCEPTED_MIN
     assert 0 < report["lost"] < report["accepted"]

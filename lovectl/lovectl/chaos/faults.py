@@ -58,7 +58,11 @@ KINDS: Final = (
 FLAP_S: Final = 0.7
 #: A handler that is killed this often gets some work done in between.
 KILL_PAUSE_S: Final = 1.5
-CLOCK_SKEW_MS: Final = 3_600_000
+#: Within what a delegate tolerates (`clock_tolerance_s`): it votes on. One that has voted farther in
+#: the future would not start again before that time has come.
+CLOCK_AHEAD_MS: Final = 45_000
+#: Far beyond it: the delegate refuses to start.
+CLOCK_BEHIND_MS: Final = 3_600_000
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -128,8 +132,8 @@ class Injector:
             "paused": self._paused,
             "disk_full": self._machines.disk_full,
             CORRUPT: self._corrupt,
-            "clock_ahead": lambda name: self._machines.skewed(name, CLOCK_SKEW_MS),
-            "clock_behind": lambda name: self._machines.skewed(name, -CLOCK_SKEW_MS),
+            "clock_ahead": lambda name: self._machines.skewed(name, CLOCK_AHEAD_MS),
+            "clock_behind": lambda name: self._machines.skewed(name, -CLOCK_BEHIND_MS),
             "out_of_memory": self._out_of_memory,
             "cold_start": self._cold_start,
             "throttled": self._throttled,

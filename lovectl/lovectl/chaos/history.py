@@ -222,6 +222,10 @@ class History:
         """All copies that the checker read."""
         return self._all(Found)
 
+    def marks(self, what: str) -> list[Mark]:
+        """The marks of this kind."""
+        return [one for one in self._all(Mark) if one.what == what]
+
     def faults(self) -> list[tuple[str, str, int, int]]:
         """(fault, target, begin, end) in Unix ms; one that never ended lasts to the last event."""
         last_ms = max((one.at_ms for one in self.events), default=0)

@@ -28,6 +28,7 @@ from lovectl.checker import (
     STORE_TIMEOUT_MS,
     dynamodb_records,
     immudb_found,
+    immudb_marks,
     immudb_values,
 )
 from lovectl.customer_keys import CustomerKeyRing
@@ -141,13 +142,12 @@ class StoreReader:
     ) -> Iterator[StoredCopy | StoredRejection | Damage]:
         try:
             values = list(immudb_values(self._stores.immudb, b"transaction:"))
-            reconciled = set(immudb_values(self._stores.immudb, b"reconciled:"))
+            marked = immudb_marks(self._stores.immudb)
             refused = list(immudb_values(self._stores.immudb, b"rejection:"))
         except grpc.RpcError as error:
             yield Damage("immudb", "", f"a scan failed: {error.details()}")
             yield from self._immudb_one_by_one(transaction_ids)
             return
-        marked = {_marked(value) for value in reconciled}
         for value in values:
             stored = json.loads(value)
             if stored["sender"] in senders:
@@ -160,11 +160,12 @@ class StoreReader:
     def _immudb_one_by_one(self, transaction_ids: Collection[str]) -> Iterator[StoredCopy | Damage]:
         wanted = list(transaction_ids)
         keys = [f"transaction:{one}".encode() for one in wanted]
+        marked = immudb_marks(self._stores.immudb)
         for one, found in zip(wanted, immudb_found(self._stores.immudb, keys), strict=True):
             if isinstance(found, Exception):
                 yield Damage("immudb", "", f"{one}: {found}")
             elif found is not None:
-                yield self._immudb_copy(json.loads(found), False)
+                yield self._immudb_copy(json.loads(found), one in marked)
 
     def _immudb_copy(self, stored: Mapping[str, Any], reconciled: bool) -> StoredCopy | Damage:
         record = {**stored["record"], "reconciled": reconciled}
@@ -267,11 +268,3 @@ def _settled(document: dict[str, Any], later: Mapping[str, Any] | None) -> dict[
 def _pair(entry: Any, first: str, second: str) -> tuple[Any, Any]:
     """A vote or reward: a document in Atlas, a pair in the other tiers."""
     return (entry[first], entry[second]) if isinstance(entry, Mapping) else (entry[0], entry[1])
-
-
-def _marked(value: bytes) -> str:
-    """The transaction that an entry `reconciled:…` of immuDB is about."""
-    try:
-        return str(json.loads(value)["transaction_id"])
-    except (ValueError, KeyError, TypeError):
-        return value.decode(errors="replace")

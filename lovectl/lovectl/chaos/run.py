@@ -14,7 +14,7 @@ from federation.regions import CONTINENTS, Continent
 from lovectl.access import Access
 from lovectl.chaos.evidence import Evidence
 from lovectl.chaos.faults import CORRUPT, Fault, Injector
-from lovectl.chaos.history import FaultEdge, Found, History, HistoryLog, Mark, now_ms
+from lovectl.chaos.history import ACCEPTED, FaultEdge, Found, History, HistoryLog, Mark, now_ms
 from lovectl.chaos.judge import Judgement, Violation, judge
 from lovectl.chaos.machines import Machines
 from lovectl.chaos.queues import Inbox
@@ -34,6 +34,9 @@ SETTLE_TIMEOUT_S: Final = 150.0
 RECEIPTS_ASKED: Final = 14
 READS_AT_ONCE: Final = 3
 RECEIPTS_TIMEOUT_S: Final = 30.0
+RECONCILE_RUNS_MAX: Final = 6
+#: Longer than a breaker rests.
+RECONCILE_PAUSE_S: Final = 2.0
 
 Say = Callable[[str], None]
 #: Runs reconcile until nothing is left to bring home; gives what it did.
@@ -89,10 +92,11 @@ class Runner:
                 traffics = list(pool.map(lambda one: self._send(one, phases), group))
             return self.settle(group, [[one] for one in traffics], began_s)
         except Exception as error:  # noqa: BLE001 - is told in the report
+            self._say("".join(traceback.format_exception(error)))
             seconds = time.monotonic() - began_s
             reports = [self._failed(one, error, seconds) for one in group]
             for report in reports:
-                self._say(f"{_line(report)}: {error!r}")
+                self._say(_line(report))
             return reports
 
     def begin(self) -> float:
@@ -115,11 +119,8 @@ class Runner:
         settled = self._inbox.wait_until_empty(SETTLE_TIMEOUT_S)
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
             list(pool.map(self._receipts, group, traffics))
-        if self._reconcile is not None:
-            done = self._reconcile()
-            self._log.write(*(Mark(now_ms(), one.name, "reconciled", done) for one in group))
+        evidence = self._brought_home(group)
         reports = []
-        evidence = self._evidence(group)
         for scenario in group:
             found = self._judge(scenario, evidence)
             self._note(scenario, evidence)
@@ -131,6 +132,20 @@ class Runner:
             reports.append(report)
             self._say(_line(report))
         return reports
+
+    def _brought_home(self, group: Sequence[Scenario]) -> Evidence:
+        """Run reconcile until no copy is away: one run is bounded, and breakers may rest yet."""
+        evidence = self._evidence(group)
+        if self._reconcile is None:
+            return evidence
+        for _ in range(RECONCILE_RUNS_MAX):
+            done = self._reconcile()
+            self._log.write(*(Mark(now_ms(), one.name, "reconciled", done) for one in group))
+            evidence = self._evidence(group)
+            if all(copy.tier == "atlas" or copy.reconciled for copy in evidence.copies):
+                break
+            time.sleep(RECONCILE_PAUSE_S)
+        return evidence
 
     def traffic(
         self, name: str, continents: Sequence[Continent] = CONTINENTS, salt: str = ""
@@ -144,7 +159,7 @@ class Runner:
             while not ended.is_set():
                 traffic.send(client, 1)
                 ended.wait(pause_s)
-            traffic.send_again(client)
+            self._given_up(traffic.name, traffic.send_again(client))
 
     @contextmanager
     def breaking(self, name: str, faults: Sequence[Fault]) -> Iterator[None]:
@@ -174,9 +189,12 @@ class Runner:
         except BaseException:
             phases.abort()
             raise
-        if given_up:
-            self._log.write(Mark(now_ms(), scenario.name, "given up", {"posts": given_up}))
+        self._given_up(scenario.name, given_up)
         return traffic
+
+    def _given_up(self, name: str, posts: int) -> None:
+        if posts:
+            self._log.write(Mark(now_ms(), name, "given up", {"posts": posts}))
 
     def _edges(self, name: str, faults: Sequence[Fault], edge: Any) -> None:
         at_ms = now_ms()
@@ -262,6 +280,9 @@ class Runner:
         violations = [*found.violations, *more]
         if not settled:
             violations.append(Violation("unsettled", "", "the inbox does not become empty"))
+        for mark in history.marks("given up"):
+            why = f"{mark.detail['posts']} posts are not accepted, though the faults are over"
+            violations.append(Violation("given_up", "", why))
         latencies = latencies_ms(history, evidence)
         return {
             "name": scenario.name,
@@ -274,7 +295,7 @@ class Runner:
             "duplicated": found.duplicated,
             "reconciled": found.reconciled,
             "stored_per_tier": found.per_tier,
-            "refused_posts": sum(one.status != 202 for one in history.answers),
+            "refused_posts": sum(one.status != ACCEPTED for one in history.answers),
             "receipts_checked": len(history.receipts),
             "violations": [
                 {"rule": one.rule, "transaction_id": one.transaction_id, "detail": one.detail}
@@ -289,7 +310,6 @@ class Runner:
 
     def _failed(self, scenario: Scenario, error: Exception, seconds: float) -> dict[str, Any]:
         """The report of a scenario whose simulation broke off."""
-        self._say("".join(traceback.format_exception(error)))
         history = self._history(scenario)
         accepted = len(history.accepted_at_ms)
         told = Violation("broken_off", "", f"{type(error).__name__}: {error}")

@@ -2,17 +2,20 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lovectl.access import Access, running_access, started_access
 from lovectl.chaos.history import History, HistoryLog
-from lovectl.chaos.run import Reconcile, Runner, Say
+from lovectl.chaos.queues import VISIBILITY_S, Inbox
+from lovectl.chaos.run import Runner, Say
 from lovectl.chaos.scenarios import Scenario, chosen
 from lovectl.chaos.wrapped import WrappedTree
 from lovectl.guardian import release_all
+from lovectl.reconcile import reconcile
 
 STACK = "simulate"
 WRAPPED_STACK = "simulate-wrapped"
@@ -71,16 +74,16 @@ def plain_runner(log: HistoryLog, seed: int, say: Say) -> Iterator[Runner]:
     """On the stack that runs, or on one of its own for as long as the block lasts."""
     access = running_access()
     if access is None:
-        with started_access(STACK) as own:
-            yield Runner(own, log, seed, say, reconcile=reconcile_of(own))
+        with started_access(STACK) as own, runner_on(own, log, seed, say) as runner:
+            yield runner
         return
-    runner = Runner(access, log, seed, say, reconcile=reconcile_of(access))
-    try:
-        yield runner
-    finally:
-        if runner.machines.restarts:
-            # The stack isn't ours, so neither are the servers that we have restarted for it.
-            release_all()
+    with runner_on(access, log, seed, say) as runner:
+        try:
+            yield runner
+        finally:
+            if runner.machines.restarts:
+                # The stack isn't ours, so neither are the servers that we have restarted for it.
+                release_all()
 
 
 @contextmanager
@@ -88,15 +91,26 @@ def wrapped_runner(log: HistoryLog, seed: int, say: Say) -> Iterator[Runner]:
     """On a stack of its own whose handlers are wrapped."""
     with tempfile.TemporaryDirectory(prefix="love-wrapped-") as directory:
         tree = WrappedTree(Path(directory) / "tree")
-        with started_access(WRAPPED_STACK, tree.source) as access:
-            yield Runner(
-                access, log, seed, say, handlers=tree.set_fault, reconcile=reconcile_of(access)
-            )
+        with (
+            started_access(WRAPPED_STACK, tree.source) as access,
+            runner_on(access, log, seed, say, tree.set_fault) as runner,
+        ):
+            yield runner
 
 
-def reconcile_of(access: Access) -> Reconcile | None:
-    """Brings home what fallbacks took; None while a stack has no reconcile."""
-    return None
+@contextmanager
+def runner_on(
+    access: Access,
+    log: HistoryLog,
+    seed: int,
+    say: Say,
+    handlers: Callable[[str, str | None], None] | None = None,
+) -> Iterator[Runner]:
+    """A runner with reconcile, on a stack whose inbox gives messages back soon."""
+    with Inbox(access).visible_again_after(VISIBILITY_S):
+        yield Runner(
+            access, log, seed, say, handlers=handlers, reconcile=partial(reconcile, access)
+        )
 
 
 def _run(

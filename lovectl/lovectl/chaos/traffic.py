@@ -58,7 +58,7 @@ class Traffic:
     ) -> None:
         self._access = access
         self._log = log
-        self._scenario = scenario
+        self.name = scenario
         self._chance = random.Random(seed)  # noqa: S311 - must replay
         self._homes = list(continents)
         self._chance.shuffle(self._homes)
@@ -107,7 +107,7 @@ class Traffic:
             return False
         if answer is None:
             return False
-        self._log.write(Seen(now_ms(), self._scenario, name, answer["receipt"]))
+        self._log.write(Seen(now_ms(), self.name, name, answer["receipt"]))
         return True
 
     def _next(self) -> Post:
@@ -126,7 +126,7 @@ class Traffic:
                         recipient,
                         self._chance.randint(1, AMOUNT_MAX),
                         nonce,
-                        content={"memo": f"{self._scenario} ♥ {nonce}"},
+                        content={"memo": f"{self.name} ♥ {nonce}"},
                     ),
                 )
                 for nonce in range(POST_ITEMS)
@@ -136,7 +136,7 @@ class Traffic:
         self.accounts.update(dict.fromkeys(post.ids, account))
         self._log.write(
             *(
-                Sent(now_ms(), self._scenario, home.value, algorithm, public_key, document)
+                Sent(now_ms(), self.name, home.value, algorithm, public_key, document)
                 for document in post.documents
             )
         )
@@ -161,7 +161,7 @@ class Traffic:
         self._log.write(
             Answered(
                 now_ms(),
-                self._scenario,
+                self.name,
                 status,
                 post.ids,
                 claimed,

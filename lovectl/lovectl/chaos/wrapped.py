@@ -20,39 +20,44 @@ EVERY: Final = 2
 #: Longer than any state of the pipeline waits for a function.
 HANG_S: Final = 14
 SKEW_S: Final = 3600
-_HOOK: Final = """
+#: Everything stands in one function: a handler's module has names of its own.
+_HOOK: Final = '''
 
-# Put here by lovectl.chaos.wrapped, in this copy only.
-import functools as _functools
-import itertools as _itertools
-import json as _json
-import os as _os
-import pathlib as _pathlib
-import time as _time
+def _fault_hook(sound):
+    """Put here by lovectl.chaos.wrapped, in this copy only."""
+    import functools
+    import itertools
+    import json
+    import os
+    import pathlib
+    import time
 
-_faults_file = _pathlib.Path({faults_file!r})
-_stage = "-".join(filter(None, ({stage!r}, _os.environ.get("TIER", ""))))
-_calls = _itertools.count(1)
-_clocks = _time.time, _time.time_ns
-_sound = handler
+    faults_file = pathlib.Path({faults_file!r})
+    stage = "-".join(filter(None, ({stage!r}, os.environ.get("TIER", ""))))
+    calls = itertools.count(1)
+    clocks = time.time, time.time_ns
+
+    @functools.wraps(sound)
+    def faulty(event, context):
+        kind = json.loads(faults_file.read_text()).get(stage)
+        skew_s = {skew_s} if kind == "skew" else 0
+        time.time = lambda: clocks[0]() + skew_s
+        time.time_ns = lambda: clocks[1]() + skew_s * 1_000_000_000
+        strikes = kind is not None and next(calls) % {every} == 1 % {every}
+        if strikes and kind == "crash_before":
+            raise RuntimeError("made to crash before its work")
+        if strikes and kind == "time_out":
+            time.sleep({hang_s})
+        answer = sound(event, context)
+        if strikes and kind == "crash_after":
+            raise RuntimeError("made to crash after its work")
+        return answer
+
+    return faulty
 
 
-@_functools.wraps(_sound)
-def handler(event, context):
-    kind = _json.loads(_faults_file.read_text()).get(_stage)
-    skew_s = {skew_s} if kind == "skew" else 0
-    _time.time = lambda: _clocks[0]() + skew_s
-    _time.time_ns = lambda: _clocks[1]() + skew_s * 1_000_000_000
-    strikes = kind is not None and next(_calls) % {every} == 1 % {every}
-    if strikes and kind == "crash_before":
-        raise RuntimeError("made to crash before its work")
-    if strikes and kind == "time_out":
-        _time.sleep({hang_s})
-    answer = _sound(event, context)
-    if strikes and kind == "crash_after":
-        raise RuntimeError("made to crash after its work")
-    return answer
-"""
+handler = _fault_hook(handler)
+'''
 
 
 class WrappedTree:
