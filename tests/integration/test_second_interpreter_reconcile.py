@@ -38,6 +38,8 @@ class Clusters:
         self._copies, self._left = copies, left
 
     def __call__(self, payload: Any) -> Any:
+        if payload["action"] == "redrive":
+            return {"outcome": "redriven", "redriven": 0, "parked": 0}
         if payload["action"] == "move":
             done = int(payload["after"] or 0) + 1
             more = done < self._copies
