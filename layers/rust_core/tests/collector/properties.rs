@@ -86,7 +86,7 @@ fn explore(seed: u64, liars: Liars, seen: &mut Seen) -> Trace {
     simulate(async {
         let network = some_world(seed, liars);
         // In half of the worlds cold lines have no more time than others: then the deadline is exact.
-        let cold_deadline = if seed % 2 == 0 { LIMITS.deadline } else { LIMITS.cold_deadline };
+        let cold_deadline = if seed.is_multiple_of(2) { LIMITS.deadline } else { LIMITS.cold_deadline };
         let limits = Limits { cold_deadline, ..LIMITS };
         let collectors = [network.collector(), network.collector()];
         let work = collectors.each_ref().map(|one| collect_often(&network, one, limits, seed));
