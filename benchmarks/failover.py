@@ -56,21 +56,23 @@ STORES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 }
 FAULTS: Final = ("refuse", "hang", "slow")
 #: Above what a write may take, below its time-out: the answer comes, and too late.
-SLOW_MS: Final = 260
+SLOW_MS: Final = 460
 #: Batches before the breaker is taken for open; those after it; and of a healthy stack.
 FIRST: Final = 2
 ROUNDS: Final = 30
 WARM_UP: Final = 5
 HEALTHY_S: Final = 60.0
+#: A batch that nobody stored comes again from the inbox; so often here.
+TRIES_MAX: Final = 5
 GOAL_MS: Final = 500.0
 FIRST_GOAL_MS: Final = 1_000.0
-#: Twice the limits that functions have on AWS, since every server shares these two cores: with those
-#: themselves a healthy store is too slow now and then. No payment probes meanwhile.
+#: Longer limits than functions have on AWS (120 and 150 ms), since every server shares these two
+#: cores: with those a healthy store is too slow now and then. No payment probes meanwhile.
 LIMITS: Final = {
-    "PERSIST_TIMEOUT_MS": "300",
-    "PERSIST_SLOW_MS": "250",
+    "PERSIST_TIMEOUT_MS": "500",
+    "PERSIST_SLOW_MS": "450",
     "COLD_TIMEOUT_MS": "1000",
-    "KMS_TIMEOUT_MS": "300",
+    "KMS_TIMEOUT_MS": "500",
     "BREAKER_PATIENCE_S": "90",
 }
 
@@ -87,30 +89,36 @@ class Pipeline:
         self._key_id = sealing["key_id"]
         self._sealer = cert_rust.ContentSealer(b64decode(sealing["public_key"]), self._key_id)
         self.sent: list[str] = []
+        #: Executions that stored nothing, so that their batch had to come again.
+        self.again = 0
         self.tiers: Counter[str] = Counter()
 
     def run(self) -> float:
-        """Milliseconds until every receipt of one batch is there.
+        """Milliseconds until every receipt of one batch is there, however often it came.
 
         Raises
         ------
         RuntimeError
-            The execution failed, or a transaction has no receipt of being stored.
+            A transaction was not stored, by several executions.
         """
         batch = self._batch()
         self.sent += [item.envelope.header.transaction_id for item in batch.items]
         text = msgspec.json.encode(batch).decode()
         started_s = time.perf_counter()
-        answer = self.states.start_sync_execution(
-            stateMachineArn=self._access.outputs["PipelineArn"], input=text
-        )
+        for _ in range(TRIES_MAX):
+            answer = self.states.start_sync_execution(
+                stateMachineArn=self._access.outputs["PipelineArn"], input=text
+            )
+            done = answer["status"] == "SUCCEEDED"
+            receipts = json.loads(answer["output"])["receipts"] if done else []
+            stored = [one for one in receipts if one["status"] == "stored"]
+            if len(stored) == len(batch.items):
+                break
+            self.again += 1
         elapsed_ms = (time.perf_counter() - started_s) * 1000
-        if answer["status"] != "SUCCEEDED":
-            raise RuntimeError(f"{answer.get('error')}: {answer.get('cause')}")
-        receipts = json.loads(answer["output"])["receipts"]
-        stored = [one for one in receipts if one["status"] == "stored"]
         if len(stored) != len(batch.items):
-            raise RuntimeError(f"{len(stored)} of {len(batch.items)} stored: {receipts[:1]}")
+            why = answer.get("error") or "in part"
+            raise RuntimeError(f"{len(stored)} of {len(batch.items)} stored: {why}")
         self.tiers.update(one["tier"] for one in stored)
         return elapsed_ms
 
@@ -149,7 +157,7 @@ def main() -> int:
     options.add_argument("--rounds", type=int, default=ROUNDS, help="batches after the first ones")
     options.add_argument("--store", choices=STORES, action="append", help="only this; repeatable")
     arguments = options.parse_args()
-    with started_access("failover", LIMITS) as access:
+    with started_access("failover", environment=LIMITS) as access:
         result = failover(access, arguments.store or list(STORES), arguments.rounds)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
     if arguments.json:
@@ -186,6 +194,7 @@ def failover(access: Access, stores: Sequence[str], rounds: int) -> dict[str, An
         "stored": verdict.stored,
         "lost": len(verdict.lost),
         # A write that was given up though it arrived; reconcile takes the second copy home.
+        "executions_again": pipeline.again,
         "in_two_tiers": len(verdict.duplicated),
         "rows": rows,
     }

@@ -95,6 +95,8 @@ def bench(running: Federation, rounds: int) -> dict[str, Any]:
             "cpus": os.cpu_count(),
             "processor": platform.processor() or platform.machine(),
             "python": platform.python_version(),
+            # Seven nodes and whatever else the machine does share its cores.
+            "load_1min": round(os.getloadavg()[0], 2),
         },
         "light_nodes": len(LIGHT_NODES),
         "full_nodes": len(FULL_NODES),
@@ -102,12 +104,10 @@ def bench(running: Federation, rounds: int) -> dict[str, Any]:
         "deadline_ms": DEADLINE_MS,
         "goal_p99_ms": GOAL_P99_MS,
         "votes": votes,
-        "ratio_p50": {
-            state: round(
-                votes[f"asyncio, {state}"]["p50_ms"] / votes[f"dpos, {state}"]["p50_ms"], 2
-            )
-            for state in ("all well", f"{HANGING} hangs")
-        },
+        # With a node that hangs the asyncio collector always waits for the deadline.
+        "ratio_p50": round(
+            votes["asyncio, all well"]["p50_ms"] / votes["dpos, all well"]["p50_ms"], 2
+        ),
     }
 
 

@@ -65,7 +65,10 @@ def run_canary(
         except Inconsistent as error:
             failures[group.continent] = error.detail
     with calling_as("canary"):
-        found = store.canary(entries)
+        try:
+            found = store.canary(entries)
+        except TierUnavailable as error:
+            found = dict.fromkeys(entries, error)
         told: set[str] = set()
         for continent, entry in entries.items():
             try:

@@ -41,7 +41,8 @@ class ImmudbSettings(msgspec.Struct, frozen=True):
     kms_key_arns: str
     kms_keys_parameter: str = ""
     persist_timeout_ms: int = 150
-    persist_slow_ms: int = 100
+    #: As the time-out, so that a slow answer opens nothing: behind the last tier there is nothing.
+    persist_slow_ms: int = 150
     cold_timeout_ms: int = 500
     kms_timeout_ms: int = 150
     breaker_patience_s: float = BREAKER_PATIENCE_LAST_TIER_S

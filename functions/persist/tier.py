@@ -123,8 +123,12 @@ class TierStore(Protocol):
 
 def ask(store: TierStore) -> list[Part]:
     """Whether each store of the tier answers; as a reader, so that no breaker of money is moved."""
-    with calling_as("read"):
-        return store.health()
+    try:
+        with calling_as("read"):
+            return store.health()
+    except TierUnavailable as error:
+        # It did not even say which of its stores fails.
+        return [Part(one.name, "down", error.detail, one) for one in store.breakers()]
 
 
 def ping(store: TierStore) -> None:

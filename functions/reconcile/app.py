@@ -5,35 +5,44 @@ import time
 import uuid
 from typing import Any, Literal
 
+import boto3
 import msgspec
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
+from botocore.config import Config
 
 from federation.aws_clients import dynamodb_client
 from federation.batch import Grouped
-from federation.limits import COPIES_ROUND_S
+from federation.limits import COPIES_ROUND_S, REDRIVE_LOOKS_MAX
 from federation.registry_source import read_delegates
 from federation.settings import load_settings
 from federation.telemetry import NAMESPACE, stage_handler, stage_logger
 from persist.atlas import AtlasTier, connect_atlas
+from persist.breaker import calling_as
 from persist.dynamodb import DynamodbTier, connect_dynamodb
+from persist.immudb_tier import ImmudbTier, connect_immudb
 from persist.tier import TierUnavailable
 from reconcile.atlas_home import AtlasHome
 from reconcile.atlas_pending import AtlasPending
 from reconcile.copies import CopySource, move
+from reconcile.dead_letters import Lot, QueueUnreachable, redrive
 from reconcile.dynamodb_copies import DynamodbCopies
 from reconcile.electorate import Electorate
+from reconcile.immudb_copies import ImmudbCopies
+from reconcile.lots import DynamodbLot, ImmudbLot
 from reconcile.pending import Gathered, finish, gather
 
 _log = stage_logger("reconcile")
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """Where delegates and fallback copies are, which registry is trusted, how long stores are waited for."""
+    """Where queues, delegates and fallback copies are, which registry is trusted, how long stores take."""
 
     delegates_secret: str
     registry_pin: str
     transactions_table: str
+    inbox_queue_url: str
+    dead_letters_url: str
     reconcile_timeout_ms: int = 3_000
 
 
@@ -63,16 +72,51 @@ class FinishRequest(msgspec.Struct, frozen=True):
 
 @stage_handler("reconcile")
 def handler(event: dict[str, Any], context: Any) -> Any:
-    """Move copies home, gather pending records, or write down what became of them."""
-    match event["action"]:
-        case "move":
-            return _move(msgspec.convert(event, MoveRequest))
-        case "gather":
-            return _gather(msgspec.convert(event, GatherRequest))
-        case "finish":
-            return _finish(msgspec.convert(event, FinishRequest))
-        case action:
-            raise ValueError(f"reconcile knows no action {action!r}")
+    """Empty the dead letters, move copies home, gather pending records, or settle them."""
+    # No payment waits for it: it tries a store that rests, as the canary does.
+    with calling_as("canary"):
+        match event["action"]:
+            case "redrive":
+                return _redrive()
+            case "move":
+                return _move(msgspec.convert(event, MoveRequest))
+            case "gather":
+                return _gather(msgspec.convert(event, GatherRequest))
+            case "finish":
+                return _finish(msgspec.convert(event, FinishRequest))
+            case action:
+                raise ValueError(f"reconcile knows no action {action!r}")
+
+
+def _redrive() -> Any:
+    settings, ends_s = _settings(), time.monotonic() + COPIES_ROUND_S
+    lots = (
+        lambda: DynamodbLot(_table_client(), settings.transactions_table),
+        _immudb_lot,
+    )
+    redriven, left, parked = 0, 0, dict[str, str]()
+    try:
+        for _ in range(REDRIVE_LOOKS_MAX):
+            looked = redrive(
+                _sqs(),
+                settings.dead_letters_url,
+                settings.inbox_queue_url,
+                lots,
+                time.time_ns() // 1_000_000,
+            )
+            redriven, left = redriven + looked.redriven, left + looked.left
+            parked.update(looked.parked)
+            if not looked.more or time.monotonic() > ends_s:
+                break
+    except QueueUnreachable as error:
+        _log.warning("dead letters can't be reached", extra={"why": error.detail})
+        return {"outcome": "unavailable", "reason": error.detail}
+    finally:
+        if parked:
+            # Bodies may hold anything: they are in the lot, not in the log.
+            _log.error("parked messages", extra={"reasons": parked})
+        _count(dead_letters_redriven=redriven, dead_letters_left=left, parked=len(parked))
+    return {"outcome": "redriven", "redriven": redriven, "left": left, "parked": len(parked)}
 
 
 def _move(request: MoveRequest) -> Any:
@@ -91,14 +135,7 @@ def _move(request: MoveRequest) -> Any:
         return {"outcome": "unavailable", "reason": error.detail}
     if moved.parked:
         _log.error("parked copies", extra={"reasons": moved.parked})
-    metrics = Metrics(namespace=NAMESPACE, service="reconcile")
-    for name, value in (
-        ("copies_moved", moved.moved),
-        ("copies_left", moved.left),
-        ("parked", len(moved.parked)),
-    ):
-        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
-    metrics.flush_metrics()
+    _count(copies_moved=moved.moved, copies_left=moved.left, parked=len(moved.parked))
     return {"outcome": "moved", **msgspec.to_builtins(moved)}
 
 
@@ -139,6 +176,13 @@ def _finish(request: FinishRequest) -> Any:
     return {"outcome": "finished", **msgspec.to_builtins(finished)}
 
 
+def _count(**values: int) -> None:
+    metrics = Metrics(namespace=NAMESPACE, service="reconcile")
+    for name, value in values.items():
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+    metrics.flush_metrics()
+
+
 def _measure(gathered: Gathered, now_ms: int) -> None:
     """Only a run's first round knows the oldest; nothing pending is an age of 0."""
     metrics = Metrics(namespace=NAMESPACE, service="reconcile")
@@ -157,23 +201,39 @@ def _copies(tier: str, continent: str | None) -> CopySource:
         return _immudb_copies()
     if continent is None:
         raise ValueError("copies in DynamoDB are moved for one continent at a time")
-    client, store = _dynamodb()
-    return DynamodbCopies(client, _settings().transactions_table, store, continent)
+    table = _settings().transactions_table
+    return DynamodbCopies(_table_client(), table, _dynamodb(), continent)
 
 
 @functools.cache
 def _immudb_copies() -> CopySource:
-    # Imported when it is first needed: most runs of a well federation are cold without it.
-    from persist.immudb_tier import connect_immudb
-    from reconcile.immudb_copies import ImmudbCopies
+    return ImmudbCopies(_immudb())
 
-    return ImmudbCopies(connect_immudb())
+
+def _immudb_lot() -> Lot:
+    return ImmudbLot(_immudb())
 
 
 @functools.cache
-def _dynamodb() -> tuple[Any, DynamodbTier]:
+def _immudb() -> ImmudbTier:
+    return connect_immudb()
+
+
+@functools.cache
+def _dynamodb() -> DynamodbTier:
+    return connect_dynamodb()
+
+
+@functools.cache
+def _table_client() -> Any:
     timeout_ms = _settings().reconcile_timeout_ms
-    return dynamodb_client(timeout_ms, timeout_ms), connect_dynamodb()
+    return dynamodb_client(timeout_ms, timeout_ms)
+
+
+@functools.cache
+def _sqs() -> Any:
+    config = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 2})
+    return boto3.client("sqs", config=config)
 
 
 @functools.cache

@@ -83,17 +83,16 @@ class ImmudbCopies:
 
     def mark(self, refs: Sequence[CopyRef], now_ms: int) -> None:
         """An entry each, in one transaction; if another run was here meanwhile, one by one."""
-        value = msgspec.json.encode({"at_ms": now_ms})
-        entries = {_mark_key(ref): value for ref in refs}
+        entries = {_mark_key(ref): _note(ref, now_ms) for ref in refs}
         try:
             self._do(lambda session: session.set(entries, [absent(key) for key in entries]))
         except ConditionFailed:
-            for key in entries:
+            for key, value in entries.items():
                 self._set_once(key, value)
 
     def park(self, ref: CopyRef, reason: str, now_ms: int) -> None:
         """An entry with the reason."""
-        self._set_once(_park_key(ref), msgspec.json.encode({"at_ms": now_ms, "reason": reason}))
+        self._set_once(_park_key(ref), _note(ref, now_ms, reason=reason))
 
     def _cursor(self) -> int:
         found = self._do(lambda session: session.get(CURSOR_KEY))
@@ -140,6 +139,10 @@ def _ref(key: bytes) -> CopyRef | None:
     if kind not in MARK_PREFIX:
         return None
     return msgspec.convert({"kind": kind, "transaction_id": transaction_id}, CopyRef)
+
+
+def _note(ref: CopyRef, now_ms: int, **more: str) -> bytes:
+    return msgspec.json.encode({"transaction_id": ref.transaction_id, "at_ms": now_ms, **more})
 
 
 def _mark_key(ref: CopyRef) -> bytes:

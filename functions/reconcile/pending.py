@@ -220,7 +220,8 @@ def is_due(entry: PendingEntry, now_ms: int) -> bool:
     """Whether this minute's run tries it: each minute at first, the more seldom the older it is.
 
     An entry is never changed, so its age alone decides, and its id which of the minutes: old ones
-    are spread evenly over the runs.
+    are spread evenly over the runs. The minutes between two tries double: so each try of a longer
+    period is one of the shorter too, and growing older never skips it.
 
     Examples
     --------

@@ -25,12 +25,13 @@ const onEach = (db, collections, actions) =>
   collections.map((collection) => ({ resource: { db, collection }, actions }));
 
 // The roles of infrastructure/terraform/atlas. Insert-only: nobody here may change or remove a
-// transaction, a rejection or a key's name.
+// transaction, a rejection, an outcome or a key's name; work entries (pending) are no data.
 const ROLES = {
   love_persist: [
     ...onEach(DATABASE, ["transactions"], ["find", "insert", "createIndex"]),
     ...onEach(DATABASE, ["rejections"], ["find", "insert"]),
-    ...onEach(DATABASE, ["canary"], ["find", "insert", "remove"]),
+    ...onEach(DATABASE, ["finality"], ["find", "insert"]),
+    ...onEach(DATABASE, ["canary", "pending"], ["find", "insert", "remove"]),
     ...onEach(VAULT, ["__keyVault", "keyNames"], ["find", "insert"]),
   ],
   // Rewrapping replaces a data key's wrapping; it never sees a transaction.

@@ -18,6 +18,7 @@ from lovectl.demo import demo as run_demo
 from lovectl.exits import BAD_USAGE, FAILED, fail
 from lovectl.input_lines import BadLine, InputLine, read_input
 from lovectl.key_commands import keys_app
+from lovectl.reconcile import parked as list_parked
 from lovectl.reconcile import reconcile as run_reconcile
 from lovectl.sending import (
     RECEIPT_TIMEOUT_S,
@@ -42,6 +43,7 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
     simulate_commands.register(app)
     app.command()(reconcile)
+    app.command()(parked)
     app.command()(cost)
     app.command()(registry_commands.rewards)
     app.command()(canary)
@@ -145,6 +147,21 @@ def reconcile(as_json: JsonOption = False) -> None:
             show.tables.print(f"{cluster['continent']}: {cluster['outcome']}")
     if report["status"] != "SUCCEEDED":
         raise typer.Exit(FAILED)
+
+
+def parked(as_json: JsonOption = False) -> None:
+    """List what reconcile couldn't settle: poison messages, and copies that can't go home."""
+    access = running_access()
+    if access is None:
+        fail("no stack is running: run `lovectl up` first", BAD_USAGE)
+    rows = list_parked(access.stores)
+    if as_json:
+        show.print_json({"parked": rows})
+        return
+    for row in rows:
+        show.tables.print(f"{row['tier']} {row['kind']} {row['id']}: {row['reason']}")
+    if not rows:
+        show.tables.print("nothing is parked")
 
 
 def cost(

@@ -39,6 +39,12 @@ API_REQUESTS_A_SECOND_MAX: Final = 1_000
 AUDIT_EVENTS_A_SECOND_MAX: Final = 300
 #: Functions of template.yaml; each keeps one published version's snapshot.
 FUNCTIONS: Final = 13
+#: Reconcile runs each minute; where nothing is left undone: the dead letters, then a look at the
+#: copies of each continent in DynamoDB and at immuDB's, then at each cluster's pending records.
+RECONCILES_A_MONTH: Final = SECONDS_A_MONTH // 60
+RECONCILE_LOOKS: Final = 1 + (len(CONTINENTS) + 1) + len(CONTINENTS)
+#: Three states a look (work, choice, end), the first one; two maps, a choice and the end.
+RECONCILE_TRANSITIONS: Final = 3 * (RECONCILE_LOOKS - 1) + 1 + 4
 #: The canary comes each minute: itself, then a tier each.
 CANARIES_A_MONTH: Final = SECONDS_A_MONTH // 60
 TIERS: Final = 3
@@ -102,6 +108,8 @@ class Assumptions(msgspec.Struct, frozen=True):
     audit_ms: int = 50
     #: The canary waits for the slowest tier, and each writes and reads for every continent.
     canary_ms: int = 400
+    #: A look of reconcile that finds nothing; what an outage left is paid by its length.
+    reconcile_ms: int = 60
     #: CloudWatch lines of one invocation: START, END, REPORT and one metric document.
     log_bytes: int = 1_200
     #: Inserts that the busiest continent takes, of all.
@@ -301,6 +309,11 @@ def _aws_lines(flow: _Flow, prices: Prices, assumed: Assumptions) -> Iterator[Li
     duration = flow.batches * billed_s * EXPRESS_MEMORY_GB
     yield line("Step Functions", "duration", duration, "GB-s", "step_functions_gb_second")
 
+    transitions = RECONCILES_A_MONTH * RECONCILE_TRANSITIONS
+    yield line(
+        "Step Functions", "reconcile", transitions, "transitions", "step_functions_transition"
+    )
+
     chunks = math.ceil(flow.message_bytes / SQS_CHUNK_BYTES)
     batch_bytes = flow.batch_items * assumed.transaction_bytes
     received = math.ceil(batch_bytes / SQS_CHUNK_BYTES) * flow.batches
@@ -365,6 +378,7 @@ def _invocations(flow: _Flow, assumed: Assumptions) -> dict[str, tuple[float, in
         ),
         "audit": (flow.audit_events, assumed.audit_ms),
         "canary": (CANARIES_A_MONTH * (1 + TIERS), assumed.canary_ms),
+        "reconcile": (RECONCILES_A_MONTH * RECONCILE_LOOKS, assumed.reconcile_ms),
     }
 
 

@@ -31,13 +31,13 @@ DISPATCHES_AT_ONCE: Final = 2
 #: A page of this origin may call the local API from a browser.
 CORS_ORIGIN: Final = "https://app.love.example"
 #: Messages of the inbox that are taken a second here; `lovectl load` measures it.
-DRAIN_PER_S: Final = 10
+DRAIN_PER_S: Final = 5
 #: Reconcile runs when it is told to (`lovectl reconcile`), so that what a test sees doesn't move.
 PARAMETERS: Final = (
     "ContinentsAtOnce=2",
     f"CorsOrigins={CORS_ORIGIN}",
-    "ReconcileSchedule=DISABLED",
     f"InboxDrainPerSecond={DRAIN_PER_S}",
+    "ReconcileSchedule=DISABLED",
 )
 LAYERS: Final = ("rust_core", "federation", "dependencies")
 

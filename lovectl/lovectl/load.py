@@ -7,6 +7,7 @@ answer can't slow the load down. What was stored when is read from the stores th
 import asyncio
 import json
 import math
+import secrets
 import ssl
 import time
 from collections import Counter
@@ -20,10 +21,12 @@ import msgspec
 from botocore.config import Config
 from pymongo import MongoClient
 
+from federation.limits import INBOX_DRAIN_S
 from federation.regions import Continent
 from lovectl.access import Access
-from lovectl.accounts import make_account, sign
+from lovectl.accounts import make_account, sign, unsigned_transaction
 from lovectl.checker import DATABASE, dynamodb_records, immudb_records, read_copies
+from lovectl.deploy import DRAIN_PER_S
 from lovectl.measures import Spread, spread
 from lovectl.noop_machine import deploy_noop, noop_execution_ms
 from lovectl.sending import plan
@@ -43,10 +46,14 @@ GOAL_MS: Final = 500.0
 #: After a trial everything is stored within so long, else the inbox grew.
 SETTLE_S: Final = 5.0
 DRAIN_S: Final = 420.0
-#: Beyond: so many times the rate that holds, for so long or until the inbox is full.
+#: Beyond: so many times the rate that holds, and enough to fill the inbox in half a minute, for so
+#: long or until so many were refused.
 BEYOND: Final = 8.0
 BEYOND_S: Final = 60.0
-GREEDY_POSTS: Final = 14
+FILL_S: Final = 30.0
+REFUSALS: Final = 10
+#: One sender asks for four times what his bucket holds.
+GREEDY_POSTS: Final = 40
 GREEDY_ITEMS: Final = 100
 CONNECTIONS_MAX: Final = 64
 ANSWER_S: Final = 30.0
@@ -104,14 +111,16 @@ def run_load(
     say(f"an empty state machine takes {noop_ms.p50_ms:.0f} ms at p50, {noop_ms.p99_ms:.0f} at p99")
     driver = _Driver(access, batch, noop_ms.p50_ms, say)
     trials: list[dict[str, Any]] = []
+    searched = per_s is None
     if per_s is None:
         per_s, trials = _search(driver)
     held = driver.trial(per_s, minutes * 60)
-    while not held["holds"] and per_s > FIRST_PER_S / 4:
+    # A short trial may have been lucky.
+    while searched and not held["holds"] and per_s > FIRST_PER_S / 4:
         trials.append(held)
         per_s /= STEP
         held = driver.trial(per_s, minutes * 60)
-    beyond = driver.beyond(per_s * BEYOND)
+    beyond = driver.beyond(max(per_s * BEYOND, DRAIN_PER_S * INBOX_DRAIN_S / FILL_S + DRAIN_PER_S))
     drained_s = driver.drain()
     verdict = judge(set(driver.everything), read_copies(access.stores))
     return {
@@ -182,7 +191,7 @@ class _Driver:
     def beyond(self, per_s: float) -> dict[str, Any]:
         """More than it can take: by one greedy sender (429), then by many (503)."""
         greedy = self._requests(GREEDY_POSTS, GREEDY_ITEMS, one_sender=True)
-        first = asyncio.run(_drive(self._access, [lambda: greedy], float(GREEDY_POSTS)))
+        first = asyncio.run(_drive(self._access, [lambda: greedy], float(GREEDY_POSTS), "429"))
         many = self._requests(math.ceil(per_s * BEYOND_S), 1)
         second = asyncio.run(_drive(self._access, [lambda: many], per_s, until="503"))
         self.everything += first.ids + second.ids
@@ -207,14 +216,16 @@ class _Driver:
 
     def _requests(self, count: int, batch: int, one_sender: bool = False) -> list[Request]:
         issuer = self._access.issuer
-        postings = plan(issuer, count * batch, batch=batch)
         if one_sender:
+            # From one place: nobody travels between two requests.
             account = make_account(issuer, Continent.EUROPE)
-            unsigned = [one for posting in postings for one in posting.transactions]
-            for nonce, transaction in enumerate(unsigned):
-                transaction.update(sender=account.account_id, nonce=nonce)
+            unsigned = [
+                unsigned_transaction(account, secrets.token_hex(32), 1, nonce)
+                for nonce in range(count * batch)
+            ]
             chunks = [unsigned[n : n + batch] for n in range(0, len(unsigned), batch)]
             return [_request(account, chunk) for chunk in chunks]
+        postings = plan(issuer, count * batch, batch=batch)
         return [_request(posting.account, posting.transactions) for posting in postings]
 
     def _wait_until_stored(self, ids: Sequence[str], limit_s: float) -> float | None:
@@ -264,7 +275,7 @@ async def _drive(
                 signing = asyncio.create_task(asyncio.to_thread(following))
                 for request in ready:
                     await asyncio.sleep(max(0.0, started_s + n / per_s - time.monotonic()))
-                    if until is not None and sent.statuses[until] >= GREEDY_POSTS:
+                    if until is not None and sent.statuses[until] >= REFUSALS:
                         break
                     tasks.create_task(_post(client, request, sent))
                     n += 1

@@ -14,7 +14,7 @@ from lovectl.checker import read_copies
 from lovectl.client import Client
 from lovectl.delegates import EPOCH, NODES, STAKES
 from lovectl.faults import taken_down
-from lovectl.reconcile import reconcile
+from lovectl.reconcile import parked, reconcile
 from lovectl.sending import Accepted, plan, post_all, wait_for_receipts
 from lovectl.verdict import judge
 
@@ -101,3 +101,15 @@ def test_copies_of_an_outage_go_home_and_each_money_is_there_once(
     for one in _answers(client, accepted).values():
         assert one["receipt"]["tier"] == "atlas"
         assert one["receipt"]["final"]
+
+
+def test_poison_is_parked_with_its_reason_and_gone_from_the_dead_letters(access: Access) -> None:
+    sqs, dead = access.aws("sqs"), access.outputs["DeadLettersQueueUrl"]
+    sent = sqs.send_message(QueueUrl=dead, MessageBody="no transaction")["MessageId"]
+    report = reconcile(access)
+    assert report["dead_letters"]["parked"] == 1, report
+    [row] = [row for row in parked(access.stores) if row["id"] == sent]
+    assert (row["reason"], row["kind"]) == ("unreadable", "message")
+    counts = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["All"])["Attributes"]
+    assert counts["ApproximateNumberOfMessages"] == "0"
+    assert counts["ApproximateNumberOfMessagesNotVisible"] == "0"

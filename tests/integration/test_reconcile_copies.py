@@ -18,6 +18,7 @@ from federation.limits import UNRECONCILED_BUCKETS
 from federation.regions import CONTINENTS
 from federation.routing import start_router
 from persist.atlas import AtlasSettings, AtlasTier
+from persist.breaker import calling_as
 from persist.dynamodb import UNRECONCILED, DynamodbTier
 from persist.immudb_tier import ImmudbTier
 from persist.kms_encryption import KmsEncryption
@@ -96,9 +97,8 @@ def dynamodb(dynamodb_local: Any, key_arns: dict[str, str]) -> Tier:
     def marked(ref: CopyRef) -> bool:
         key = {"pk": {"S": f"{ref.kind}#{ref.transaction_id}"}}
         item = client.get_item(TableName=TABLE, Key=key)["Item"]
-        assert (
-            ("reconciled_at_ms" in item) == ("expires_at_s" in item) == (UNRECONCILED not in item)
-        )
+        assert ("reconciled_at_ms" in item) == ("expires_at_s" in item)
+        assert (UNRECONCILED in item) == (not item.keys() & {"reconciled_at_ms", "parked_at_ms"})
         return "reconciled_at_ms" in item
 
     return Tier(
@@ -136,11 +136,13 @@ def _store(tier: Tier, groups: Any, count: int, **changes: Any) -> list[CopyRef]
 def _run(copies: Any, home: Any) -> list[Moved]:
     after, rounds = "", []
     now_ms = time.time_ns() // 1_000_000
-    while True:
-        rounds.append(move(copies, home, now_ms, after, goes_on=lambda: True))
-        if not rounds[-1].more:
-            return rounds
-        after = rounds[-1].after
+    # As the handler does: a store that rests after failures is tried.
+    with calling_as("canary"):
+        while True:
+            rounds.append(move(copies, home, now_ms, after, goes_on=lambda: True))
+            if not rounds[-1].more:
+                return rounds
+            after = rounds[-1].after
 
 
 def _at_home(ferretdb: Any, refs: list[CopyRef]) -> list[str]:
@@ -228,6 +230,8 @@ def test_two_runs_at_once_make_one_home_copy(
         runs = [pool.submit(_run, tier.copies(), home) for _ in range(2)]
         parked = [one.parked for run in runs for one in run.result()]
     assert not any(parked)
+    # One of both may have met a store that rests; it left its copies for the next run.
+    _run(tier.copies(), home)
     assert sorted(_at_home(ferretdb, refs)) == sorted(ref.transaction_id for ref in refs)
     assert all(tier.is_marked(ref) for ref in refs)
 
@@ -242,9 +246,11 @@ def test_a_home_that_is_away_leaves_copies_unmarked_until_it_is_back(
     assert not any(tier.is_marked(ref) for ref in refs)
     ferretdb.restart()
     ends_s = time.monotonic() + SETTLING_S
-    while not all(tier.is_marked(ref) for ref in refs):
-        assert time.monotonic() < ends_s, "it never moved"
+    while True:
         _run(tier.copies(), home)
+        if all(tier.is_marked(ref) for ref in refs):
+            break
+        assert time.monotonic() < ends_s, "it never moved"
     assert len(_at_home(ferretdb, refs)) == 3
 
 
@@ -283,7 +289,7 @@ def test_immudbs_cursor_never_passes_what_is_not_done_and_idle_runs_write_nothin
     for _ in range(3):
         _run(immudb_tier.copies(), home)
     refs = _store(immudb_tier, groups, 2)
-    idle = cursor()
+    before = cursor()
 
     def away(*_: Any) -> Any:
         raise TierUnavailable("down")
@@ -291,12 +297,13 @@ def test_immudbs_cursor_never_passes_what_is_not_done_and_idle_runs_write_nothin
     with monkeypatch.context() as patch:
         patch.setattr(home, "insert", away)
         _run(immudb_tier.copies(), home)
-        assert cursor() == idle
+        waiting = {one.transaction_id for one in immudb_tier.copies().page("").copies}
+        assert waiting == {ref.transaction_id for ref in refs}
     _run(immudb_tier.copies(), home)
     assert all(immudb_tier.is_marked(ref) for ref in refs)
     for _ in range(2):
         _run(immudb_tier.copies(), home)
-    assert cursor() != idle
+    assert cursor() != before
     after = cursor()
     _run(immudb_tier.copies(), home)
     assert cursor() == after

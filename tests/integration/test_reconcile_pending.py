@@ -8,6 +8,7 @@ import pytest
 from voting.late import REWARD, LateDelegates
 
 from persist.atlas import AtlasSettings, AtlasTier
+from persist.breaker import calling_as
 from persist.finality import Finality
 from persist.tier import TierUnavailable, fetch, store_group
 from reconcile.atlas_pending import AtlasPending
@@ -57,9 +58,11 @@ def _store(tier: AtlasTier, groups: Any, count: int = 1, **changes: Any) -> list
 
 
 def _run(cluster: AtlasPending, delegates: LateDelegates, now_ms: int) -> Finished:
-    gathered = gather(cluster, "batch", now_ms, all_due=True)
-    grouped = delegates.stages(gathered.batch)
-    return finish(cluster, grouped.groups, gathered.entries, delegates.electorate, now_ms)
+    # As the handler does: a store that rests after failures is tried.
+    with calling_as("canary"):
+        gathered = gather(cluster, "batch", now_ms, all_due=True)
+        grouped = delegates.stages(gathered.batch)
+        return finish(cluster, grouped.groups, gathered.entries, delegates.electorate, now_ms)
 
 
 def _read(tier: AtlasTier, groups: Any, name: str) -> Any:
@@ -167,7 +170,8 @@ def _until_back(cluster: AtlasPending) -> None:
     ends_s = time.monotonic() + 30
     while True:
         try:
-            cluster.oldest_ms()
+            with calling_as("canary"):
+                cluster.oldest_ms()
         except TierUnavailable:
             assert time.monotonic() < ends_s, "the cluster does not come back"
             time.sleep(0.1)

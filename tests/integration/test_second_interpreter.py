@@ -17,7 +17,7 @@ from lovectl.paths import REPOSITORY
 
 PIPELINE = REPOSITORY / "statemachine" / "pipeline.asl.json"
 #: Instead of the 5 and 12 s of the definition.
-TIMEOUT_S = 1
+TIMEOUT_S = 3
 ATLAS, DYNAMODB, IMMUDB = "PersistAtlasFunction", "PersistDynamodbFunction", "PersistImmudbFunction"
 TIERS = {ATLAS: "atlas", DYNAMODB: "dynamodb", IMMUDB: "immudb"}
 

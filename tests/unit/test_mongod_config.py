@@ -13,6 +13,7 @@ import yaml
 
 from persist.atlas import CANARY, DATABASE, REJECTIONS, TRANSACTIONS
 from persist.field_encryption import KEY_NAMES, KEY_VAULT, KEY_VAULT_DATABASE
+from persist.finality import FINALITY, PENDING
 
 MONGOD: Final = Path(__file__).parents[2] / "infrastructure" / "mongod"
 MEMBERS: Final = 3
@@ -169,6 +170,8 @@ def test_persist_may_insert_and_find_what_it_uses_and_nothing_else() -> None:
     assert granted == {
         ("DATABASE", TRANSACTIONS): {"find", "insert", "createIndex"},
         ("DATABASE", REJECTIONS): {"find", "insert"},
+        ("DATABASE", FINALITY): {"find", "insert"},
+        ("DATABASE", PENDING): {"find", "insert", "remove"},
         ("DATABASE", CANARY): {"find", "insert", "remove"},
         ("VAULT", KEY_VAULT): {"find", "insert"},
         ("VAULT", KEY_NAMES): {"find", "insert"},

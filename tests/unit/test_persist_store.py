@@ -12,8 +12,9 @@ import pytest
 
 import flag_rust
 from persist.breaker import BreakerState
+from persist.canary import run_canary
 from persist.record import Record, RecordDamaged, Rejection, open_content, record_of
-from persist.tier import Entry, Inserted, Part, TierUnavailable, fetch, store_group
+from persist.tier import Entry, Inserted, Part, TierUnavailable, ask, fetch, store_group
 
 
 class MemoryStore:
@@ -72,6 +73,31 @@ def test_every_item_has_a_receipt_or_goes_on(groups: Any) -> None:
     assert persisted.outcome == "unavailable"
     assert [one.status for one in persisted.receipts] == ["stored"] * 3
     assert persisted.unavailable == items[3:]
+
+
+class Silent(MemoryStore):
+    """A tier that says nothing within its time."""
+
+    def canary(self, entries: Mapping[str, Entry]) -> Mapping[str, Entry | TierUnavailable]:
+        raise TierUnavailable("no answer in time")
+
+    def breakers(self) -> list[BreakerState]:
+        return [BreakerState("atlas/Europe", "closed", 5), BreakerState("kms/Europe", "closed", 5)]
+
+    def health(self) -> list[Part]:
+        raise TierUnavailable("no answer in time")
+
+
+def test_a_tier_that_says_nothing_in_time_is_down_and_its_canary_failed(groups: Any) -> None:
+    assert [(one.part, one.state, one.reason) for one in ask(Silent())] == [
+        ("atlas/Europe", "down", "no answer in time"),
+        ("kms/Europe", "down", "no answer in time"),
+    ]
+    report = run_canary(
+        [groups.group(groups.item())], "atlas", Silent(), lambda: groups.private_keys
+    )
+    assert report.outcome == "failed"
+    assert "no answer in time" in str(report.parts[0].reason)
 
 
 def test_a_conflict_that_could_not_be_recorded_goes_on_as_rejected(groups: Any) -> None:

@@ -109,6 +109,7 @@ SECRET_BYTES_MAX: Final = 64 * 1024
 PARAMETER_CHARACTERS_MAX: Final = 4_096
 #: A refused registry is written down once in so long, not at each call.
 REGISTRY_REFUSAL_INTERVAL_S: Final = 60.0
+
 #: Work entries that one round of `reconcile` looks through, and what it takes of them at once: a
 #: batch that grows by its votes and rewards, and by the names of its work entries.
 PENDING_SCAN_MAX: Final = 1_000
@@ -117,6 +118,14 @@ RECONCILE_BATCH_BYTES_MAX: Final = 100 * 1024
 RETRY_PERIOD_MIN_MAX: Final = 64
 #: A work entry without a record is of an attempt that has ended; those take seconds.
 SPURIOUS_AGE_MS: Final = 3_600_000
+
+#: Copies of a fallback tier that one round moves home; it ends before the function does.
+COPIES_A_ROUND_MAX: Final = 50
+COPIES_ROUND_S: Final = 20.0
+#: A marked copy in DynamoDB is kept so long: longer than any backup's window.
+RECONCILED_KEPT_S: Final = 35 * 24 * 3600
+#: Partitions of the index of copies, for each continent: one takes 1,000 writes a second.
+UNRECONCILED_BUCKETS: Final = 4
 #: A breaker opens after so many failures in a row.
 BREAKER_FAILURES_MAX: Final = 2
 #: A payment tries an open breaker when nobody else has for so long: the canary comes each minute.
@@ -131,13 +140,10 @@ BREAKER_TRY_S: Final = 5.0
 #: What the canary wrote is kept so long, where stores are deleted from.
 CANARY_KEPT_S: Final = 600
 
-#: Copies of a fallback tier that one round moves home; it ends before the function does.
-COPIES_A_ROUND_MAX: Final = 50
-COPIES_ROUND_S: Final = 20.0
-#: A marked copy in DynamoDB is kept so long: longer than any backup's window.
-RECONCILED_KEPT_S: Final = 35 * 24 * 3600
-#: Partitions of the index of copies, for each continent: one takes 1,000 writes a second.
-UNRECONCILED_BUCKETS: Final = 4
+#: A dead letter that can be read goes back to the inbox so often; then it is parked.
+REDRIVES_MAX: Final = 3
+#: Looks at the dead letters in one run, of ten messages each.
+REDRIVE_LOOKS_MAX: Final = 20
 #: What waits in the inbox is to be stored within this time: who would wait longer is answered 503.
 INBOX_DRAIN_S: Final = 60
 #: The inbox is asked how much waits at most so often.

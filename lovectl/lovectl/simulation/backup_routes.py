@@ -8,9 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from lovectl.access import Access
-from lovectl.canary import run_canary
 from lovectl.checker import atlas_records, read_copies
-from lovectl.delegates import EPOCH
 from lovectl.faults import taken_down
 from lovectl.measures import spread
 from lovectl.pki import TransportPki
@@ -152,8 +150,6 @@ class _Run:
         ends_s = time.monotonic() + WELL_TIMEOUT_S
         with self._access.client() as client:
             while True:
-                # Breakers of stores are closed by the canary; nobody's payment has to.
-                run_canary(self._access)
                 sent = post_all(client, plan(self._access.issuer, WELL_COUNT))
                 self.probes += sent
                 answers = wait_for_receipts(
@@ -166,9 +162,13 @@ class _Run:
 
     def _kept(self, ids: Collection[str]) -> dict[str, Kept]:
         """Where each lies now, by the stores themselves and the full nodes themselves."""
-        copies = {one.transaction_id: one for one in read_copies(self._access.stores)}
+        # Where the answer to a write was lost the next store has a copy too: the first one counts.
+        found = read_copies(self._access.stores)
+        copies = {one.transaction_id: one for one in reversed(found)}
         voters = {
-            one["_id"]: _voters(copies[one["_id"]], one["votes"], self._keys)
+            one["_id"]: _voters(
+                copies[one["_id"]], one["votes"], self._keys, self._full_nodes.epoch
+            )
             for continent in self._access.stores.mongo_uris
             for one in atlas_records(self._access.stores, continent)
             if one["_id"] in ids and one["_id"] in copies
@@ -185,7 +185,7 @@ class _Run:
 
 
 def _voters(
-    copy: Copy, votes: Iterable[Mapping[str, str]], keys: Mapping[str, bytes]
+    copy: Copy, votes: Iterable[Mapping[str, str]], keys: Mapping[str, bytes], epoch: int
 ) -> frozenset[str]:
     """Whose votes in a record are their signatures over this transaction."""
     ballot = Ballot(
@@ -197,7 +197,7 @@ def _voters(
         public_key=b"",
         signature=b"",
     )
-    message = vote_bytes(EPOCH, ballot)
+    message = vote_bytes(epoch, ballot)
     return frozenset(
         one["delegate_id"]
         for one in votes

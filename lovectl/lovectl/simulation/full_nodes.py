@@ -39,6 +39,11 @@ class FullNodes:
         """All delegates of the epoch, as the full nodes know them."""
         return next(iter(self._configs.values())).delegates_public
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that they vote in."""
+        return next(iter(self._configs.values())).epoch
+
     def keepers(self, transaction_ids: Collection[bytes]) -> dict[bytes, dict[str, KeptItem]]:
         """Who keeps each of these, and what.
 

@@ -8,11 +8,23 @@ use ahash::AHashMap;
 /// The longest signature (ML-DSA-65, FIPS 204 table 2), with room.
 const SIGNATURE_BYTES_MAX: usize = 4 * 1024;
 const REASON_CHARS_MAX: usize = 64;
+/// The longest vote that is taken: signature, reason in UTF-8, two ids, with room.
+const VOTE_BYTES_MAX: usize = SIGNATURE_BYTES_MAX + 4 * REASON_CHARS_MAX + 256;
+/// What an answer has beside its votes, with room.
+const FRAME_BYTES_MAX: usize = 1024;
 const NONCE_LOCKED: &str = "nonce_locked";
 
 /// An answer was what was asked for, whatever it says.
 #[derive(Debug)]
 pub struct Checked;
+
+/// How long an answer about so many ballots may be.
+///
+/// An empty vote is two bytes on the wire and a hundred in memory: within a fixed limit for the largest
+/// batch, a liar could fill the memory of who asks about a small one.
+pub fn bytes_max(ballots: usize) -> usize {
+    FRAME_BYTES_MAX + ballots * VOTE_BYTES_MAX
+}
 
 /// One signature that a node gave for a ballot.
 struct Given {
@@ -46,6 +58,10 @@ impl<'a> Answers<'a> {
             locked_stakes: vec![0; ballots.len()],
             tallies: AHashMap::new(),
         }
+    }
+
+    pub fn len(&self) -> usize {
+        self.ballots.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -180,5 +196,30 @@ impl<'a> Answers<'a> {
             }
         };
         self.ballots.iter().zip(&self.locked_stakes).map(of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::wire;
+    use super::*;
+    use prost::Message;
+
+    #[test]
+    fn the_longest_answer_has_room_and_a_flood_of_empty_votes_has_not() {
+        for ballots in [1, 100] {
+            let vote = wire::Vote {
+                transaction_id: vec![1; 32],
+                status: Status::Signed as i32,
+                signature: vec![1; SIGNATURE_BYTES_MAX],
+                reason: "\u{1f49b}".repeat(REASON_CHARS_MAX),
+                locked_transaction_id: vec![1; 32],
+            };
+            let delegate_id = "d".repeat(256);
+            let longest = VoteResponse { delegate_id, epoch: u64::MAX, votes: vec![vote; ballots] };
+            assert!(longest.encoded_len() <= bytes_max(ballots));
+            let flood = VoteResponse { votes: vec![wire::Vote::default(); ballots * 3_000], ..longest };
+            assert!(flood.encoded_len() > bytes_max(ballots));
+        }
     }
 }

@@ -15,8 +15,8 @@ use tonic::{Code, Request, Status};
 
 const VOTE: PathAndQuery = PathAndQuery::from_static("/love.node.v1.Delegate/Vote");
 const STORE: PathAndQuery = PathAndQuery::from_static("/love.node.v1.Delegate/Store");
-/// The most that an answer may be.
-const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The most that the answer to a batch to keep may be.
+const STORE_ANSWER_BYTES_MAX: usize = 256 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the federation's CA and its client certificate are, in PEM.
@@ -30,7 +30,11 @@ pub struct Credentials {
 /// A channel to each node, and one more for second attempts.
 pub struct Channels {
     nodes: Vec<Node>,
+    open: Open,
 }
+
+/// Makes a channel that connects when it is used; how is what tests change.
+type Open = Box<dyn Fn(&Endpoint) -> Channel + Send + Sync>;
 
 struct Node {
     endpoint: Endpoint,
@@ -45,8 +49,17 @@ pub struct BadEndpoint(pub String);
 impl Channels {
     /// To nodes at `host:port`; nothing is connected yet.
     pub fn new(addresses: &[String], credentials: &Credentials) -> Result<Self, BadEndpoint> {
+        Self::opened_by(addresses, credentials, Endpoint::connect_lazy)
+    }
+
+    /// The same over another network than the machine's.
+    pub fn opened_by(
+        addresses: &[String],
+        credentials: &Credentials,
+        open: impl Fn(&Endpoint) -> Channel + Send + Sync + 'static,
+    ) -> Result<Self, BadEndpoint> {
         let nodes = addresses.iter().map(|address| Node::new(address, credentials));
-        Ok(Self { nodes: nodes.collect::<Result<_, _>>()? })
+        Ok(Self { nodes: nodes.collect::<Result<_, _>>()?, open: Box::new(open) })
     }
 }
 
@@ -69,11 +82,11 @@ impl Node {
     }
 
     /// The channel of this attempt, and whether it was used before.
-    fn channel(&self, way: usize) -> (Channel, bool) {
+    fn channel(&self, way: usize, open: &Open) -> (Channel, bool) {
         let mut kept = self.channels[way].lock().unwrap_or_else(PoisonError::into_inner);
         match &*kept {
             Some(channel) => (channel.clone(), true),
-            None => (kept.insert(self.endpoint.connect_lazy()).clone(), false),
+            None => (kept.insert(open(&self.endpoint)).clone(), false),
         }
     }
 
@@ -81,41 +94,44 @@ impl Node {
         *self.channels[way].lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    async fn call<T: Message + Default + 'static>(
-        &self,
-        way: usize,
-        path: PathAndQuery,
-        request: Bytes,
-    ) -> Result<T, Failure> {
+    async fn call<T: Message + Default + 'static>(&self, call: Call, open: &Open) -> Result<T, Failure> {
         // Whoever gives up waiting drops this future: a connection that hangs is not used again.
-        let mut hanging = Hanging { node: self, way, is_over: false };
-        let mut result = self.try_call(way, path.clone(), request.clone()).await;
+        let mut hanging = Hanging { node: self, way: call.way, is_over: false };
+        let mut result = self.try_call(call.clone(), open).await;
         if let (Err(Failure::Unreachable(_)), true) = (&result.0, result.1) {
             // A connection that died while nobody used it, as when the environment was frozen.
-            self.forget(way);
-            result = self.try_call(way, path, request).await;
+            self.forget(call.way);
+            result = self.try_call(call.clone(), open).await;
         }
         hanging.is_over = true;
         if let Err(Failure::Unreachable(_)) = result.0 {
-            self.forget(way);
+            self.forget(call.way);
         }
         result.0
     }
 
     async fn try_call<T: Message + Default + 'static>(
         &self,
-        way: usize,
-        path: PathAndQuery,
-        request: Bytes,
+        call: Call,
+        open: &Open,
     ) -> (Result<T, Failure>, bool) {
-        let (channel, was_used) = self.channel(way);
-        let mut client = Grpc::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+        let (channel, was_used) = self.channel(call.way, open);
+        let mut client = Grpc::new(channel).max_decoding_message_size(call.answer_bytes_max);
         if let Err(error) = client.ready().await {
             return (Err(Failure::Unreachable(error.to_string())), was_used);
         }
-        let result = client.unary(Request::new(request), path, Encoded(PhantomData)).await;
+        let result = client.unary(Request::new(call.request), call.path, Encoded(PhantomData)).await;
         (result.map(tonic::Response::into_inner).map_err(failure), was_used)
     }
+}
+
+/// What is asked of a node, and over which of its channels.
+#[derive(Clone)]
+struct Call {
+    way: usize,
+    path: PathAndQuery,
+    request: Bytes,
+    answer_bytes_max: usize,
 }
 
 /// Notices that a call was given up.
@@ -135,7 +151,8 @@ impl Drop for Hanging<'_> {
 
 fn failure(status: Status) -> Failure {
     match status.code() {
-        Code::Unavailable | Code::Unknown | Code::Cancelled => {
+        // Internal is also what tonic makes of a stream that broke.
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal => {
             Failure::Unreachable(status.message().to_owned())
         }
         Code::DeadlineExceeded => Failure::TimedOut,
@@ -145,12 +162,20 @@ fn failure(status: Status) -> Failure {
 }
 
 impl Network for Channels {
-    async fn vote(&self, node: usize, attempt: u32, request: Bytes) -> Result<VoteResponse, Failure> {
-        self.nodes[node].call(usize::from(attempt > 0), VOTE, request).await
+    async fn vote(
+        &self,
+        node: usize,
+        attempt: u32,
+        request: Bytes,
+        answer_bytes_max: usize,
+    ) -> Result<VoteResponse, Failure> {
+        let way = usize::from(attempt > 0);
+        self.nodes[node].call(Call { way, path: VOTE, request, answer_bytes_max }, &self.open).await
     }
 
     async fn store(&self, node: usize, request: Bytes) -> Result<StoreResponse, Failure> {
-        self.nodes[node].call(0, STORE, request).await
+        let call = Call { way: 0, path: STORE, request, answer_bytes_max: STORE_ANSWER_BYTES_MAX };
+        self.nodes[node].call(call, &self.open).await
     }
 }
 

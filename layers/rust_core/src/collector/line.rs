@@ -15,6 +15,7 @@ pub struct Line {
     rests_until: Option<Instant>,
     is_warm: bool,
     is_slow: bool,
+    is_connecting: bool,
 }
 
 impl Line {
@@ -37,13 +38,33 @@ impl Line {
         self.is_warm
     }
 
+    /// Nothing is known of it: its connection is still to be made.
+    ///
+    /// One that failed is not waited for like this: a node that is dead would cost every batch the time.
+    pub fn is_new(&self) -> bool {
+        !self.is_warm && self.failures == 0
+    }
+
     /// An answer in time can be counted on.
     pub fn is_prompt(&self) -> bool {
         self.is_warm && !self.is_slow && self.failures == 0
     }
 
     pub fn answered(&mut self) {
-        *self = Self { is_warm: true, ..Self::default() };
+        *self = Self { is_warm: true, is_connecting: self.is_connecting, ..Self::default() };
+    }
+
+    /// Whether a call, which begins now, is the one that gets the time to connect; it has to tell its end.
+    ///
+    /// Otherwise a node whose handshake takes longer than a vote may take would never come back.
+    pub fn begin_connecting(&mut self) -> bool {
+        let begins = !self.is_warm && !self.is_connecting;
+        self.is_connecting |= begins;
+        begins
+    }
+
+    pub fn end_connecting(&mut self) {
+        self.is_connecting = false;
     }
 
     pub fn failed(&mut self, now: Instant) {
@@ -83,13 +104,28 @@ mod tests {
     }
 
     #[test]
+    fn one_call_at_a_time_gets_the_time_to_connect_and_none_on_a_line_that_stands() {
+        let mut line = Line::default();
+        assert!(line.begin_connecting());
+        line.failed(Instant::now());
+        assert!(!line.begin_connecting());
+        line.end_connecting();
+        assert!(line.begin_connecting());
+        line.answered();
+        line.end_connecting();
+        assert!(!line.begin_connecting());
+    }
+
+    #[test]
     fn a_slow_node_is_warm_and_not_prompt_until_it_answers_in_time() {
         let mut line = Line::default();
-        assert!(!line.is_warm());
+        assert!(line.is_new() && !line.is_warm());
         line.answered();
         line.lagged();
         assert!(line.is_warm() && !line.is_prompt());
         line.answered();
         assert!(line.is_prompt());
+        line.failed(Instant::now());
+        assert!(!line.is_new() && !line.is_warm());
     }
 }

@@ -54,13 +54,14 @@ impl Failure {
 /// The way to the nodes, which are numbered as in the electorate.
 ///
 /// `attempt` tells a repetition: it should go another way than the first. Requests are encoded once
-/// and shared.
+/// and shared. An answer that is longer than `answer_bytes_max` is garbage.
 pub trait Network: Send + Sync + 'static {
     fn vote(
         &self,
         node: usize,
         attempt: u32,
         request: Bytes,
+        answer_bytes_max: usize,
     ) -> impl Future<Output = Result<VoteResponse, Failure>> + Send;
 
     fn store(
@@ -83,7 +84,8 @@ pub struct Ballot {
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub deadline: Duration,
-    /// While connections to a quorum are still to be made.
+    /// While connections to a quorum are to be made for the first time; and what one call gets for its
+    /// node's connection, though nobody waits for it.
     pub cold_deadline: Duration,
 }
 
@@ -217,6 +219,22 @@ impl<N: Network> Collector<N> {
 /// What a full node may take for a batch, though nobody waits that long.
 const STORE_CALL: Duration = Duration::from_secs(2);
 
+/// The attempts at one node in one collection: they fail together, or not at all.
+#[derive(Debug, Default)]
+struct Attempts {
+    under_way: u32,
+    has_answered: bool,
+}
+
+impl Attempts {
+    /// One has ended; whether the node has failed by that.
+    fn end(&mut self, is_answer: bool) -> bool {
+        self.under_way -= 1;
+        self.has_answered |= is_answer;
+        self.under_way == 0 && !self.has_answered
+    }
+}
+
 /// One collection under way.
 struct Round<'a, N> {
     collector: &'a Collector<N>,
@@ -225,7 +243,9 @@ struct Round<'a, N> {
     reports: Vec<NodeReport>,
     /// Calls under way, by node.
     calls: Vec<u32>,
+    attempts: Vec<Arc<Mutex<Attempts>>>,
     ends_at: Instant,
+    connects_until: Instant,
     impatient_at: Instant,
     hedge_at: Instant,
     patience: Duration,
@@ -238,8 +258,8 @@ struct Round<'a, N> {
 impl<'a, N: Network> Round<'a, N> {
     fn new(collector: &'a Collector<N>, ballots: &'a [Ballot], limits: Limits) -> Self {
         let began_at = Instant::now();
-        let warm = collector.stake_of(|node| lock(&collector.lines[node]).is_warm());
-        let is_cold = !is_quorum(warm, votes::total_stake(&collector.delegates));
+        let known = collector.stake_of(|node| !lock(&collector.lines[node]).is_new());
+        let is_cold = !is_quorum(known, votes::total_stake(&collector.delegates));
         let deadline = if is_cold { limits.cold_deadline.max(limits.deadline) } else { limits.deadline };
         let patience = deadline / PATIENCE_PARTS;
         let items = ballots.iter().map(|ballot| ballot.header.clone()).collect();
@@ -252,7 +272,9 @@ impl<'a, N: Network> Round<'a, N> {
             request: Bytes::from(request.encode_to_vec()),
             reports: vec![asked_nobody; collector.delegates.len()],
             calls: vec![0; collector.delegates.len()],
+            attempts: collector.delegates.iter().map(|_| Arc::default()).collect(),
             ends_at: began_at + deadline,
+            connects_until: began_at + limits.cold_deadline.max(limits.deadline),
             impatient_at: began_at + patience,
             hedge_at: began_at + deadline / HEDGE_PARTS,
             patience,
@@ -301,22 +323,31 @@ impl<'a, N: Network> Round<'a, N> {
         self.calls[node] += 1;
         let (network, lines) = (self.collector.network.clone(), self.collector.lines.clone());
         let (request, arriving) = (self.request.clone(), self.arriving.clone());
-        let (ends_at, patience) = (self.ends_at, self.patience);
+        let answer_bytes_max = answers::bytes_max(self.answers.len());
+        let attempts = self.attempts[node].clone();
+        attempts.lock().unwrap_or_else(PoisonError::into_inner).under_way += 1;
+        let connects = lock(&lines[node]).begin_connecting();
+        let (gives_up_at, patience) =
+            (if connects { self.connects_until } else { self.ends_at }, self.patience);
         tokio::spawn(async move {
             let began_at = Instant::now();
-            let call = timeout_at(ends_at, network.vote(node, attempt, request));
+            let call = timeout_at(gives_up_at, network.vote(node, attempt, request, answer_bytes_max));
             let result = call.await.unwrap_or(Err(Failure::TimedOut));
             let latency = began_at.elapsed();
             {
                 let mut line = lock(&lines[node]);
-                match &result {
-                    Ok(_) | Err(Failure::Refused(_)) => {
-                        line.answered();
-                        if latency > patience {
-                            line.lagged();
-                        }
+                if connects {
+                    line.end_connecting();
+                }
+                let is_line_good = matches!(result, Ok(_) | Err(Failure::Refused(_)));
+                let has_failed = attempts.lock().unwrap_or_else(PoisonError::into_inner).end(is_line_good);
+                if is_line_good {
+                    line.answered();
+                    if latency > patience {
+                        line.lagged();
                     }
-                    Err(_) => line.failed(Instant::now()),
+                } else if has_failed {
+                    line.failed(Instant::now());
                 }
             }
             // Nobody may wait for it any more.

@@ -3,19 +3,19 @@ locals {
   database           = "love_currency_db"
   key_vault_database = "encryption"
 
-  # Insert-only: nobody here may change or remove a transaction, a rejection or a key's name. What
-  # the canary wrote is nobody's, and goes again.
+  # Insert-only: nobody here may change or remove a transaction, a rejection, an outcome or a
+  # key's name. What the canary wrote is nobody's, work entries (pending) are no data: both go again.
   persist_rights = {
     FIND = {
-      (local.database)           = ["transactions", "rejections", "canary"]
+      (local.database)           = ["transactions", "rejections", "finality", "pending", "canary"]
       (local.key_vault_database) = ["__keyVault", "keyNames"]
     }
     INSERT = {
-      (local.database)           = ["transactions", "rejections", "canary"]
+      (local.database)           = ["transactions", "rejections", "finality", "pending", "canary"]
       (local.key_vault_database) = ["__keyVault", "keyNames"]
     }
     REMOVE = {
-      (local.database) = ["canary"]
+      (local.database) = ["canary", "pending"]
     }
     CREATE_INDEX = {
       (local.database) = ["transactions"]

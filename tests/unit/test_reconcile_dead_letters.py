@@ -1,0 +1,178 @@
+"""Dead letters go back a few times; poison is parked before it is deleted, never dropped."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import msgspec
+import pytest
+from moto import mock_aws
+
+from federation.batch import InboxMessage
+from federation.limits import REDRIVES_MAX
+from federation.transaction import Envelope
+from persist.tier import TierUnavailable
+from reconcile.dead_letters import (
+    REDRIVEN_TOO_OFTEN,
+    REDRIVES,
+    UNREADABLE,
+    Lot,
+    ParkedMessage,
+    QueueUnreachable,
+    Redriven,
+    redrive,
+)
+from reconcile.lots import DynamodbLot
+
+NOW_MS = 7
+TABLE = "transactions"
+
+
+class Parked:
+    """A lot in memory that may be away."""
+
+    def __init__(self) -> None:
+        self.messages: dict[str, ParkedMessage] = {}
+        self.away = False
+
+    def park(self, message: ParkedMessage) -> None:
+        if self.away:
+            raise TierUnavailable("away")
+        self.messages.setdefault(message.digest, message)
+
+
+class Queues:
+    """The inbox and its dead letters, on SQS mocked in-process."""
+
+    def __init__(self) -> None:
+        self.sqs: Any = boto3.client("sqs")
+        self.inbox = self.sqs.create_queue(QueueName="inbox")["QueueUrl"]
+        self.dead = self.sqs.create_queue(QueueName="dead")["QueueUrl"]
+        self.first, self.second = Parked(), Parked()
+
+    def put(self, body: str, redrives: str | None = None) -> None:
+        attributes = (
+            {} if redrives is None else {REDRIVES: {"DataType": "String", "StringValue": redrives}}
+        )
+        self.sqs.send_message(QueueUrl=self.dead, MessageBody=body, MessageAttributes=attributes)
+
+    def redrive(self) -> Redriven:
+        lots: list[Callable[[], Lot]] = [lambda: self.first, lambda: self.second]
+        return redrive(self.sqs, self.dead, self.inbox, lots, NOW_MS)
+
+    def received(self, url: str) -> list[Any]:
+        answer = self.sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], VisibilityTimeout=0
+        )
+        return list(answer.get("Messages", []))
+
+    def count(self, url: str) -> int:
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        return sum(int(found[name]) for name in names)
+
+
+@pytest.fixture
+def queues(monkeypatch: pytest.MonkeyPatch) -> Iterator[Queues]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    with mock_aws():
+        yield Queues()
+
+
+@pytest.fixture
+def good(envelope: Callable[[int, int, int], Envelope]) -> str:
+    """The body of a message as `send` writes it."""
+    return msgspec.json.encode(InboxMessage({"reader.1": "wrapped"}, [envelope(1, 10, 1)])).decode()
+
+
+def test_a_readable_message_goes_back_to_the_inbox_as_it_is(queues: Queues, good: str) -> None:
+    queues.put(good)
+    assert queues.redrive() == Redriven(1, {}, 0, more=False)
+    [message] = queues.received(queues.inbox)
+    assert message["Body"] == good
+    assert message["MessageAttributes"][REDRIVES]["StringValue"] == "1"
+    assert queues.count(queues.dead) == 0
+
+
+def test_a_message_that_comes_again_and_again_is_parked_at_last(queues: Queues, good: str) -> None:
+    queues.put(good, str(REDRIVES_MAX - 1))
+    assert queues.redrive().redriven == 1
+    queues.put(good, str(REDRIVES_MAX))
+    assert list(queues.redrive().parked.values()) == [REDRIVEN_TOO_OFTEN]
+    assert [one.body for one in queues.first.messages.values()] == [good]
+    assert queues.count(queues.dead) == 0
+
+
+@pytest.mark.parametrize("poison", ["{", "[]", '{"wrapped_keys":{},"envelopes":[{}]}', "\u2764"])
+def test_poison_is_parked_with_its_reason_and_body(queues: Queues, poison: str) -> None:
+    queues.put(poison)
+    assert list(queues.redrive().parked.values()) == [UNREADABLE]
+    [parked] = queues.first.messages.values()
+    assert (parked.body, parked.reason, parked.parked_at_ms) == (poison, UNREADABLE, NOW_MS)
+    assert queues.count(queues.dead) == queues.count(queues.inbox) == 0
+
+
+def test_while_one_lot_is_away_the_next_takes_it_and_with_none_it_stays(queues: Queues) -> None:
+    queues.first.away = True
+    queues.put("{")
+    assert len(queues.redrive().parked) == 1
+    assert len(queues.second.messages) == 1
+    queues.second.away = True
+    queues.put("[")
+    assert queues.redrive().left == 1
+    assert queues.count(queues.dead) == 1
+
+
+def test_what_dies_before_the_deletion_parks_the_same_message_once(
+    queues: Queues, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queues.put("{")
+
+    def die(**_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queues.sqs, "delete_message", die)
+        with pytest.raises(KeyboardInterrupt):
+            queues.redrive()
+    [lost] = queues.sqs.list_queues(QueueNamePrefix="dead")["QueueUrls"]
+    # Its visibility time-out ends, as it would after a minute.
+    queues.sqs.set_queue_attributes(QueueUrl=lost, Attributes={"VisibilityTimeout": "0"})
+    queues.put("{")
+    queues.redrive()
+    assert len({one.message_id for one in queues.first.messages.values()}) == len(
+        queues.first.messages
+    )
+
+
+def test_a_count_that_nobody_of_us_wrote_makes_no_endless_redrive(
+    queues: Queues, good: str
+) -> None:
+    queues.put(good, "-5")
+    assert list(queues.redrive().parked.values()) == [REDRIVEN_TOO_OFTEN]
+
+
+def test_queues_that_are_away_are_an_outcome(queues: Queues) -> None:
+    queues.dead += "-gone"
+    with pytest.raises(QueueUnreachable):
+        queues.redrive()
+
+
+def test_the_fallback_table_parks_a_message_once(queues: Queues) -> None:
+    client: Any = boto3.client("dynamodb")
+    client.create_table(
+        TableName=TABLE,
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    lot = DynamodbLot(client, TABLE)
+    lot.park(ParkedMessage("m", UNREADABLE, "{", 1))
+    lot.park(ParkedMessage("m", UNREADABLE, "{", 2))
+    [item] = client.scan(TableName=TABLE)["Items"]
+    assert item["pk"]["S"].startswith("parked#")
+    assert (item["parked_at_ms"], item["body"]) == ({"N": "1"}, {"S": "{"})
+    with pytest.raises(TierUnavailable):
+        DynamodbLot(client, "no-such-table").park(ParkedMessage("m", UNREADABLE, "{", 1))
