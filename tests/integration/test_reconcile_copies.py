@@ -14,6 +14,7 @@ import pymongo
 import pytest
 
 from federation.batch import rejected
+from federation.immudb_session import create_database
 from federation.limits import UNRECONCILED_BUCKETS
 from federation.regions import CONTINENTS
 from federation.routing import start_router
@@ -36,6 +37,10 @@ SETTLING_S = 30.0
 
 class Died(Exception):
     """The function is gone."""
+
+
+#: On a busy machine a store may answer too late for one run; the next one goes on.
+RUNS_MAX = 3
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +116,10 @@ def dynamodb(dynamodb_local: Any, key_arns: dict[str, str]) -> Tier:
 
 @pytest.fixture(scope="module")
 def immudb_tier(immudb: Any, immudb_access: dict[str, str], key_arns: dict[str, str]) -> Tier:
-    store = ImmudbTier(lambda: immudb_access, KmsEncryption(key_arns), 3.0, 5.0)
+    # Other tests' records would be copies to move as well.
+    access = {**immudb_access, "database": "copies"}
+    create_database(lambda: {**immudb_access, "copies": access["database"]}, "copies", 5.0)
+    store = ImmudbTier(lambda: access, KmsEncryption(key_arns), 3.0, 5.0)
 
     def marked(ref: CopyRef) -> bool:
         prefix = {"transaction": "reconciled", "rejection": "reconciled-rejection"}[ref.kind]
@@ -262,8 +270,13 @@ def test_a_copy_whose_nonce_is_taken_at_home_is_parked_and_not_looked_at_again(
     item = groups.item(sender, 9)
     store_group(groups.group(item), tier.name, tier.store)
     name = item.envelope.header.transaction_id
-    parked = [one.parked for one in _run(tier.copies(), home)]
-    assert {name: "nonce_conflict"} in parked
+    parked: dict[str, str] = {}
+    for _ in range(RUNS_MAX):
+        for one in _run(tier.copies(), home):
+            parked.update(one.parked)
+        if name in parked:
+            break
+    assert parked[name] == "nonce_conflict"
     assert not any(one.parked for one in _run(tier.copies(), home))
     assert not tier.is_marked(CopyRef("transaction", name))
     assert tier.store.fetch(name, None) is not None
