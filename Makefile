@@ -40,13 +40,17 @@ demo: setup ## start all servers, send 700 transactions, break a store, stop
 .PHONY: test
 test: setup $(ASL_VALIDATOR) ## every test: unit, integration, end to end, simulation; Rust too
 	cargo test --release --locked --manifest-path layers/rust_core/Cargo.toml -- --show-output
-	$(RUN) pytest -q -m 'not sam and not pqtls and not containers'
+	$(RUN) pytest -q -m 'not sam and not pqtls and not containers and not chaos'
 
 MINUTES ?= 10
 SEED ?=
 .PHONY: chaos
 chaos: setup ## random faults for MINUTES=10 (SEED=… replays them), then the checker's verdict
 	$(RUN) lovectl chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --report $(CACHE)/chaos.html
+
+.PHONY: test-chaos
+test-chaos: setup ## three faults at once, and a planted defect that the checker has to find
+	$(RUN) pytest -q -m chaos tests/simulation
 
 .PHONY: test-kill
 test-kill: setup ## kill a voting delegate 1,000 times at random: no nonce is signed for two transactions

@@ -6,6 +6,7 @@ What the asynchronous and the synchronous handler share is here, then the asynch
 import asyncio
 import contextlib
 import os
+import secrets
 import time
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Self
@@ -90,11 +91,11 @@ class FieldKeys(msgspec.Struct, frozen=True):
         return {"region": self.region, "key": self.kms_key_arn, **kms_endpoint()}
 
     def data_key_arguments(self, generation: int) -> dict[str, Any]:
-        """What `create_data_key` is called with; the alternate name is for people and other tools."""
+        """What `create_data_key` is called with."""
         return {
             "kms_provider": "aws",
             "master_key": self.master_key(),
-            "key_alt_names": [f"{self.name}/{generation}"],
+            "key_alt_names": [alternate_name(self.name, generation)],
         }
 
     def client_options(self, key_id: Binary, database: str) -> AutoEncryptionOpts:
@@ -108,6 +109,15 @@ class FieldKeys(msgspec.Struct, frozen=True):
             # Without it PyMongo would start a daemon (mongocryptd) that isn't there either.
             crypt_shared_lib_required=True,
         )
+
+
+def alternate_name(name: str, generation: int) -> str:
+    """For people and other tools: which data key of this name it is.
+
+    Two processes may make the first one at the same moment. Both keys stay, so their names differ: the
+    vault's index on alternate names would refuse the second, and a driver can't rewrap two alike.
+    """
+    return f"{name}/{generation}/{secrets.token_hex(4)}"
 
 
 def encrypts(keys: FieldKeys | None, document: Mapping[str, Any]) -> bool:

@@ -23,6 +23,7 @@ from persist.field_encryption import (
     KEY_VAULT,
     KEY_VAULT_DATABASE,
     FieldKeys,
+    alternate_name,
     data_key_name,
 )
 
@@ -150,7 +151,7 @@ class KeyVault:
         key_id = self._encryption.create_data_key(
             "aws",
             master_key=_master_key(before, kms_key_arn),
-            key_alt_names=[f"{name}/{generation}"],
+            key_alt_names=[alternate_name(name, generation)],
         )
         replaced = self._names.find_one_and_update(
             {"_id": name, "key_id": current["key_id"]},

@@ -135,7 +135,8 @@ def test_away_from_home_it_is_the_home_s_kms_key_that_opens_it(
         assert bytes(_find(neighbour, item)["content"])[1:17] == bytes(key_id)
     assert wrapped is not None
     assert wrapped["masterKey"]["key"] == key_arns[HOME]
-    assert wrapped["keyAltNames"] == [f"content-{HOME}/1"]
+    [name] = wrapped["keyAltNames"]
+    assert name.startswith(f"content-{HOME}/1/")
 
 
 def test_a_repeated_write_away_is_stored_once(

@@ -242,7 +242,9 @@ def test_rewrapping_under_the_same_kms_key_wraps_anew(
         after = stored.find_one({"_id": before["_id"]})
     assert after["keyMaterial"] != before["keyMaterial"]
     assert after["masterKey"] == before["masterKey"]
-    assert after["keyAltNames"] == before["keyAltNames"] == [f"content-{continent}/1"]
+    [name] = before["keyAltNames"]
+    assert name.startswith(f"content-{continent}/1/")
+    assert after["keyAltNames"] == [name]
     assert handler(keys).find_one(collection, {"_id": 1})["content"] == b"text"
 
 

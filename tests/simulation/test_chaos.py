@@ -34,6 +34,10 @@ handler = _planted_defect(handler)
 """
 
 
+#: Minutes on stacks of their own: `make test-chaos`.
+pytestmark = pytest.mark.chaos
+
+
 @pytest.fixture
 def log(tmp_path: Path) -> Iterator[HistoryLog]:
     with HistoryLog(tmp_path / "history.jsonl") as opened:
