@@ -49,7 +49,7 @@ chaos: setup ## random faults for MINUTES=10 (SEED=… replays them), then the c
 	$(RUN) lovectl chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) --report $(CACHE)/chaos.html
 
 .PHONY: test-chaos
-test-chaos: setup ## three faults at once, and a planted defect that the checker has to find
+test-chaos: setup ## backup routes, three faults at once, a planted defect that the checker has to find
 	$(RUN) pytest -q -m chaos tests/simulation
 
 .PHONY: test-kill
@@ -94,7 +94,7 @@ lint: setup $(ASL_VALIDATOR) $(GITLEAKS) ## style, types, templates, secrets
 	$(RUN) mypy
 	$(RUN) python -m mypy.stubtest cert_rust federation_dag flag_rust rust_core
 	cargo fmt --check --manifest-path layers/rust_core/Cargo.toml
-	cargo clippy --locked --all-targets --manifest-path layers/rust_core/Cargo.toml -- -D warnings
+	cargo clippy --release --locked --all-targets --manifest-path layers/rust_core/Cargo.toml -- -D warnings
 	test -z "$$(gofmt -l infrastructure)" || { gofmt -d infrastructure; exit 1; }
 	cd infrastructure/front && go vet ./...
 	AWS_DEFAULT_REGION=us-east-1 $(RUN) sam validate --lint

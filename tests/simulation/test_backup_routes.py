@@ -1,5 +1,7 @@
 """One backup route after the other is shut: money takes the next, and all of it ends up final."""
 
+import pytest
+
 from lovectl import show
 from lovectl.access import Access
 from lovectl.simulation.backup_routes import backup_routes
@@ -9,6 +11,7 @@ SEED = 20261126
 COUNT = 10
 
 
+@pytest.mark.chaos
 def test_each_phase_takes_its_route_and_everything_is_final_once_all_is_back(
     access: Access,
 ) -> None:
