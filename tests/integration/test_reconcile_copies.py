@@ -266,9 +266,12 @@ def test_a_copy_whose_nonce_is_taken_at_home_is_parked_and_not_looked_at_again(
     tier: Tier, home: AtlasHome, home_tier: AtlasTier, groups: Any
 ) -> None:
     sender = groups.account()
-    store_group(groups.group(groups.item(sender, 9)), "atlas", home_tier)
     item = groups.item(sender, 9)
-    store_group(groups.group(item), tier.name, tier.store)
+    # Whatever rests after the test before is tried.
+    with calling_as("canary"):
+        first = store_group(groups.group(groups.item(sender, 9)), "atlas", home_tier)
+        second = store_group(groups.group(item), tier.name, tier.store)
+    assert (first.outcome, second.outcome) == ("stored", "stored")
     name = item.envelope.header.transaction_id
     parked: dict[str, str] = {}
     for _ in range(RUNS_MAX):
