@@ -29,23 +29,25 @@ from federation.regions import CLUSTERS, CONTINENTS, NEAREST, Continent
 from federation.route_providers import RoutesUnavailable
 from federation.routing import Route, Router, start_router
 from federation.settings import both, load_settings
+from persist.atlas_documents import (
+    document_of,
+    nonce_conflicts,
+    note_pending,
+    only_duplicates,
+    record_in,
+    settled,
+)
 from persist.breaker import Breaker, BreakerState, StoreBreakers, caller_now, calling_as
 from persist.breaker_changes import note_change
 from persist.customer_keys import CustomerKeys
 from persist.encryption_schema import CANARY, DATABASE, TRANSACTIONS
 from persist.field_encryption import CsfleMode, FieldKeys, aws_credentials, data_key_name
-from persist.finality import FINALITY, PENDING, entry_of, finality_in, with_finality
 from persist.login import Handshake, note_failure
 from persist.motor_db_handler import Document, MotorDBHandler
 from persist.record import Record, Rejection
 from persist.tier import Entry, Inserted, Part, TierUnavailable, part_of
 
 REJECTIONS: Final = "rejections"
-PAIRS: Final = {
-    "votes": ("delegate_id", "signature"),
-    "rewards": ("delegate_id", "amount"),
-}
-DUPLICATE_KEY: Final = 11000
 #: A refused or unroutable server is found out by a bare connection first, faster than by PyMongo's
 #: server selection, which goes on trying for all of its time-out.
 KNOCK_TIMEOUT_S: Final = 0.1
@@ -157,10 +159,11 @@ class AtlasTier:
         async def write(handler: MotorDBHandler, cluster: str | None) -> Inserted:
             here = [msgspec.structs.replace(record, cluster=cluster) for record, _ in records]
             documents = [
-                _document(record, sealed) for record, (_, sealed) in zip(here, records, strict=True)
+                document_of(record, sealed)
+                for record, (_, sealed) in zip(here, records, strict=True)
             ]
             stored = {record.transaction_id: record for record in here}
-            await _note_pending(handler, here)
+            await note_pending(handler, here)
             try:
                 await handler.insert_many(TRANSACTIONS, documents)
             except BulkWriteError as error:
@@ -171,7 +174,7 @@ class AtlasTier:
                 found = await handler.find(TRANSACTIONS, {"_id": {"$in": ids}}, {"content": 0})
                 stored.update({one["_id"]: record_in(one) for one in found})
                 missing = [one for one in doubtful if one.transaction_id not in stored]
-                return Inserted(stored, await _conflicts(handler, missing))
+                return Inserted(stored, await nonce_conflicts(handler, missing))
             return Inserted(stored, frozenset())
 
         return await self._at_home_or_nearest(continent, write)
@@ -253,7 +256,7 @@ class AtlasTier:
         async def look(handler: MotorDBHandler) -> tuple[Record, bytes] | Rejection | None:
             found = await handler.find_one(TRANSACTIONS, {"_id": transaction_id})
             if found is not None:
-                record = await _settled(handler, record_in(found))
+                record = await settled(handler, record_in(found))
                 return record, bytes(found["content"])
             rejection = await handler.find_one(REJECTIONS, {"_id": transaction_id})
             return None if rejection is None else msgspec.convert(rejection, Rejection)
@@ -267,7 +270,7 @@ class AtlasTier:
             old = {"stored_at_ms": {"$lt": record.stored_at_ms - CANARY_KEPT_S * 1000}}
 
             async def write(handler: MotorDBHandler) -> None:
-                await handler.insert_many(CANARY, [_document(record, sealed)])
+                await handler.insert_many(CANARY, [document_of(record, sealed)])
 
             async def read(handler: MotorDBHandler) -> Document | None:
                 found = await handler.find_one(CANARY, query)
@@ -496,49 +499,6 @@ class _Connected(msgspec.Struct, frozen=True):
     handler: MotorDBHandler
 
 
-def only_duplicates(error: BulkWriteError) -> list[int]:
-    """Which documents exist already; any other fault, or a missing majority, is raised again."""
-    faults = error.details["writeErrors"]
-    only_duplicates = all(fault["code"] == DUPLICATE_KEY for fault in faults)
-    if not only_duplicates or error.details.get("writeConcernErrors"):
-        raise error
-    return [fault["index"] for fault in faults]
-
-
-async def _note_pending(handler: MotorDBHandler, records: Sequence[Record]) -> None:
-    """Leave work entries for those that aren't final; before the records, so none is missed."""
-    entries = [entry_of(record).document() for record in records if not record.final]
-    if not entries:
-        return
-    try:
-        await handler.insert_many(PENDING, entries)
-    except BulkWriteError as error:
-        only_duplicates(error)
-
-
-async def _settled(handler: MotorDBHandler, record: Record) -> Record:
-    """The record with the outcome of a later vote, which is looked for only if it may exist."""
-    if record.final:
-        return record
-    found = await handler.find_one(FINALITY, {"_id": record.transaction_id})
-    return with_finality(record, None if found is None else finality_in(found, PAIRS))
-
-
-async def _conflicts(handler: MotorDBHandler, records: Sequence[Record]) -> frozenset[str]:
-    """Those whose (sender, nonce) another transaction holds for sure."""
-    if not records:
-        return frozenset()
-    wanted = [{"sender": one.sender, "nonce": one.nonce} for one in records]
-    fields = {"sender": 1, "nonce": 1}
-    found = await handler.find(TRANSACTIONS, {"$or": wanted}, fields)
-    holders = {(one["sender"], one["nonce"]): one["_id"] for one in found}
-    return frozenset(
-        one.transaction_id
-        for one in records
-        if holders.get((one.sender, one.nonce), one.transaction_id) != one.transaction_id
-    )
-
-
 async def _knock(uri: str) -> None:
     """Raise OSError or TimeoutError unless a server accepts; the driver finds the primary itself."""
     tries = [asyncio.ensure_future(_accept(*one)) for one in parse_uri(uri)["nodelist"]]
@@ -558,29 +518,3 @@ async def _knock(uri: str) -> None:
 async def _accept(host: str, port: int) -> None:
     _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), KNOCK_TIMEOUT_S)
     writer.close()
-
-
-def _document(record: Record, sealed: bytes) -> Document:
-    fields = document_fields(record)
-    # It is not stored: on reading `finality` tells it.
-    del fields["refused"]
-    return {"_id": record.transaction_id, **fields, "content": sealed}
-
-
-def document_fields(value: msgspec.Struct) -> Document:
-    """The fields of what has votes and rewards, in the form of a document.
-
-    Pairs become documents: a query can name their members, and FerretDB takes no array in one.
-    """
-    fields: Document = msgspec.to_builtins(value)
-    for name, members in PAIRS.items():
-        fields[name] = [dict(zip(members, pair, strict=True)) for pair in fields[name]]
-    return fields
-
-
-def record_in(document: Mapping[str, Any]) -> Record:
-    """The record of a document of `transactions`, without its content."""
-    fields = dict(document)
-    for name, members in PAIRS.items():
-        fields[name] = [[pair[member] for member in members] for pair in fields[name]]
-    return msgspec.convert(fields, Record)

@@ -15,7 +15,7 @@ from persist.breaker_changes import note_change
 from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
 from persist.record import Record, Rejection
-from persist.tier import Entry, Inserted, Part, TierUnavailable, part_of
+from persist.tier import Entry, Inserted, Part, TierUnavailable, asked_part, part_of
 
 #: DynamoDB takes 100 actions in a transaction; a record is two: itself and its nonce.
 RECORDS_MAX: Final = 50
@@ -159,13 +159,7 @@ class DynamodbTier:
 
     def health(self) -> list[Part]:
         """A read of what isn't there."""
-        reason = None
-        try:
-            self._get("ping#")
-        except TierUnavailable as error:
-            reason = error.detail
-        state = self._breakers.writes.state()
-        table = Part("dynamodb", "up" if reason is None else "down", reason, state)
+        table = asked_part("dynamodb", lambda: self._get("ping#"), self._breakers.writes.state)
         return [table, *(part_of(one) for one in self._encryption.breakers())]
 
     def _insert_chunk(

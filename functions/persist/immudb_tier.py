@@ -25,7 +25,7 @@ from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
 from persist.login import Handshake, note_failure
 from persist.record import Record, Rejection, as_text
-from persist.tier import Entry, Inserted, Part, TierUnavailable, part_of
+from persist.tier import Entry, Inserted, Part, TierUnavailable, asked_part, part_of
 
 #: immuDB takes at most 1,024 entries in a transaction; a record is two: itself and its nonce.
 RECORDS_MAX: Final = 500
@@ -178,13 +178,9 @@ class ImmudbTier:
 
     def health(self) -> list[Part]:
         """A session, and a look at the state."""
-        reason = None
-        try:
-            self._guarded(self._session.ping)
-        except TierUnavailable as error:
-            reason = error.detail
-        state = self._breakers.writes.state()
-        store = Part("immudb", "up" if reason is None else "down", reason, state)
+        store = asked_part(
+            "immudb", lambda: self._guarded(self._session.ping), self._breakers.writes.state
+        )
         return [store, *(part_of(one) for one in self._encryption.breakers())]
 
     def _insert_chunk(

@@ -149,6 +149,16 @@ def part_of(breaker: BreakerState) -> Part:
     return Part(breaker.name, state, breaker.why or None, breaker)
 
 
+def asked_part(part: str, ask: Callable[[], object], breaker: Callable[[], BreakerState]) -> Part:
+    """What a store that is asked now says: `ask` raises TierUnavailable if it doesn't answer."""
+    reason = None
+    try:
+        ask()
+    except TierUnavailable as error:
+        reason = error.detail
+    return Part(part, "up" if reason is None else "down", reason, breaker())
+
+
 def store_group(group: Group, tier: Tier, store: TierStore) -> Persisted:
     """Write a group to one tier: each item is stored, or its rejection recorded, or unavailable."""
     now_ms = time.time_ns() // 1_000_000

@@ -6,7 +6,8 @@ from typing import TypeVar
 import msgspec
 from pymongo.errors import BulkWriteError
 
-from persist.atlas import AtlasTier, document_fields, only_duplicates, record_in
+from persist.atlas import AtlasTier
+from persist.atlas_documents import document_fields, only_duplicates, record_in
 from persist.encryption_schema import TRANSACTIONS
 from persist.finality import FINALITY, PENDING, Finality, PendingEntry
 from persist.motor_db_handler import MotorDBHandler

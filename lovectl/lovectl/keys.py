@@ -18,7 +18,7 @@ from lovectl.paths import load_functions
 
 load_functions()
 
-from persist.atlas import record_in  # noqa: E402
+from persist.atlas_documents import record_in  # noqa: E402
 from persist.encryption_schema import TRANSACTIONS, key_id_of  # noqa: E402
 from persist.field_encryption import FieldKeys, data_key_name  # noqa: E402
 from persist.record import open_content  # noqa: E402

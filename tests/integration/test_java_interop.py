@@ -18,7 +18,8 @@ from federation.routing import start_router
 from lovectl import binaries
 from lovectl.processes import inherited_environment
 from lovectl.servers import session_arguments
-from persist.atlas import AtlasSettings, AtlasTier, record_in
+from persist.atlas import AtlasSettings, AtlasTier
+from persist.atlas_documents import record_in
 from persist.field_encryption import KEY_VAULT_NAMESPACE, aws_credentials
 from persist.key_rotation import KeyVault
 from persist.record import open_content
