@@ -106,6 +106,17 @@ lint: setup $(ASL_VALIDATOR) $(GITLEAKS) ## style, types, templates, secrets
 	if command -v terraform >/dev/null; then terraform fmt -check -diff -recursive infrastructure/terraform; \
 	else echo 'terraform is not installed: the format of infrastructure/terraform is not checked'; fi
 
+BUF := $(CACHE)/buf
+
+.PHONY: lint-proto
+lint-proto: $(BUF) ## the delegates' protocol by buf's standard rules (the first time builds buf: 2 minutes)
+	cd nodes/proto && $(BUF) lint
+
+$(BUF): infrastructure/buf/go.mod infrastructure/buf/go.sum
+	cd infrastructure/buf && CGO_ENABLED=0 GOFLAGS=-mod=readonly go build -trimpath -ldflags '-s -w' \
+	  -o $@ github.com/bufbuild/buf/cmd/buf
+	@touch $@
+
 $(ASL_VALIDATOR): package-lock.json
 	npm ci --no-audit --no-fund --silent
 	@touch $@

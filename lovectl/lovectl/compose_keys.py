@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from federation.regions import CONTINENTS
-from lovectl.delegates import CONFIG_FILE, NODES, Delegate, genesis
+from lovectl.delegates import CONFIG_FILE, NODES, Delegate, genesis, give_registry
 from lovectl.errors import StackError
 from lovectl.paths import private_directory, write_private
 from lovectl.pki import TransportPki, jwks
@@ -89,9 +89,11 @@ def _nodes(directory: Path, pki: TransportPki) -> list[Delegate]:
         Delegate(delegate_id, city, directory / delegate_id, NODE_PORT)
         for delegate_id, city in NODES.items()
     ]
+    registry = genesis(delegates, _address)
     for delegate in delegates:
         name, home = delegate.delegate_id, delegate.directory
         delegate.write_files(pki, delegates)
+        give_registry(home, [registry])
         pki.issue(f"{name}-server", ExtendedKeyUsageOID.SERVER_AUTH, hosts=[name])
         for kind, issued in (("server", f"{name}-server"), ("client", name)):
             _copy(pki.certificate_file(issued), home / f"{kind}.pem")

@@ -3,7 +3,7 @@
 import json
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from federation.registry import LEVELS as LEVEL_NAMES
 from federation.registry import NO_PREVIOUS, Candidate, Registry
+from federation.registry_source import write_file
 from lovectl.paths import private_directory, write_private
 from lovectl.pki import TransportPki, private_pem
 from lovectl.processes import LOOPBACK
@@ -47,6 +48,8 @@ ALGORITHM: Final = "Ed25519"
 #: Below a stack's directory.
 NODES_DIRECTORY: Final = "nodes"
 CONFIG_FILE: Final = "config.json"
+#: The registry's chain, beside it.
+REGISTRY_FILE: Final = "registry.json"
 
 
 class Delegate:
@@ -110,6 +113,16 @@ def make_delegates(directory: Path, ports: list[int], pki: TransportPki) -> list
     for delegate in delegates:
         delegate.write_files(pki, delegates)
     return delegates
+
+
+def give_registry(directory: Path, registries: Sequence[Registry]) -> None:
+    """Let the delegate that keeps its files in `directory` start from this chain, oldest first."""
+    file = directory / REGISTRY_FILE
+    write_file(file, registries)
+    config_file = directory / CONFIG_FILE
+    pinned = {"registry_file": str(file), "registry_pin": registries[0].digest}
+    config = {**json.loads(config_file.read_bytes()), **pinned}
+    write_private(config_file, json.dumps(config, indent=2))
 
 
 def genesis(delegates: list[Delegate], address_of: Callable[[str], str]) -> Registry:

@@ -14,7 +14,7 @@ from federation.registry import Evidence, Registry, RegistryError, parse_registr
 from federation.registry_chain import check_evidence, verify_chain, verify_change, with_signature
 from federation.registry_source import CHAIN_MEMBER, write_parameters
 from love_node.v1 import node_pb2, node_pb2_grpc
-from lovectl.delegates import CONFIG_FILE, NODES_DIRECTORY
+from lovectl.delegates import CONFIG_FILE, NODES_DIRECTORY, give_registry
 from lovectl.errors import StackError
 from lovectl.paths import write_private
 from lovectl.processes import LOOPBACK, stop
@@ -75,7 +75,7 @@ def gather_evidence(stack: Stack, registry: Registry) -> Gathered:
         request = node_pb2.EvidenceRequest(epoch=registry.epoch)
         try:
             with grpc.secure_channel(one.address, credentials) as channel:
-                stub = node_pb2_grpc.DelegateStub(channel)  # type: ignore[no-untyped-call]
+                stub = node_pb2_grpc.DelegateServiceStub(channel)  # type: ignore[no-untyped-call]
                 answer = stub.Evidence(request, timeout=EVIDENCE_TIMEOUT_S)
             for proof in answer.double_votes:
                 evidence = _evidence(proof)
@@ -116,12 +116,13 @@ def apply(stack: Stack, proposal: Registry) -> None:
         stack.client("secretsmanager").put_secret_value(
             SecretId=DELEGATES_SECRET, SecretString=text
         )
-    _restart_nodes(stack, proposal)
+    _restart_nodes(stack, chain)
     for registry in chain:
         write_parameters(stack.client("ssm"), f"{PARAMETERS}/{stack.state.name}", registry)
 
 
-def _restart_nodes(stack: Stack, registry: Registry) -> None:
+def _restart_nodes(stack: Stack, chain: Sequence[Registry]) -> None:
+    registry = chain[-1]
     rows = {one["delegate_id"]: one for one in registry.delegates()}
     # Nodes reach each other directly, functions through the proxies.
     ports = {name: server.port for name, server in stack.state.servers.items()}
@@ -140,6 +141,7 @@ def _restart_nodes(stack: Stack, registry: Registry) -> None:
                 {**config, **mine, "epoch": registry.epoch, "delegates_public": everyone}, indent=2
             ),
         )
+        give_registry(file.parent, chain)
         stop(stack.state.servers[name].process)
         node = NodeServer(name, file, ports[name], stack.directory / "logs" / f"{name}.log")
         node.launch()

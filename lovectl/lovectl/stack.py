@@ -19,7 +19,14 @@ import msgspec
 
 from federation.regions import CLUSTERS
 from lovectl import binaries
-from lovectl.delegates import NODES, NODES_DIRECTORY, Delegate, genesis, make_delegates
+from lovectl.delegates import (
+    NODES,
+    NODES_DIRECTORY,
+    Delegate,
+    genesis,
+    give_registry,
+    make_delegates,
+)
 from lovectl.deploy import STACK_NAME, deploy
 from lovectl.errors import AlreadyRunning, NotRunning
 from lovectl.issuer import publish_keys
@@ -315,6 +322,8 @@ class _Starting:
         registry = genesis(
             delegates, lambda each: f"{LOOPBACK}:{self.state.proxies[each].listen_port}"
         )
+        for delegate in delegates:
+            give_registry(delegate.directory, [registry])
         self.state = msgspec.structs.replace(self.state, registry_pin=registry.digest)
         issuer = self._issuer(pki, trust)
         for server in (issuer, *self._stores(pki), *self._nodes(delegates)):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from love_node.config import load_config
 from love_node.errors import NodeError
+from love_node.registry import with_registry
 from love_node.server import NodeServer
 
 
@@ -22,7 +23,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     try:
-        config = load_config(chosen.config, chosen.level)
+        config = with_registry(load_config(chosen.config, chosen.level))
         server = NodeServer(config)
     except NodeError as error:
         print(f"love-node: {error}", file=sys.stderr)

@@ -66,7 +66,7 @@ class Delegate:
         )
         return node_pb2.Vote(
             transaction_id=ballot.transaction_id,
-            status=node_pb2.Vote.SIGNED,
+            status=node_pb2.Vote.STATUS_SIGNED,
             signature=self._key.sign(message),
         )
 
@@ -76,7 +76,7 @@ def _refused(
 ) -> node_pb2.Vote:
     return node_pb2.Vote(
         transaction_id=b"" if ballot is None else ballot.transaction_id,
-        status=node_pb2.Vote.REFUSED,
+        status=node_pb2.Vote.STATUS_REFUSED,
         reason=reason,
         locked_transaction_id=holder,
     )

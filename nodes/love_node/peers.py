@@ -52,7 +52,7 @@ class Peer:
             ("grpc.max_reconnect_backoff_ms", RECONNECT_MS_MAX),
         ]
         self._channel = grpc.secure_channel(peer.address, credentials, options)
-        self._stub = node_pb2_grpc.DelegateStub(self._channel)  # type: ignore[no-untyped-call]
+        self._stub = node_pb2_grpc.DelegateServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def ranges(self, prefixes: Sequence[bytes]) -> list[Range]:
         """What it keeps in the range of each prefix, as it says.

@@ -18,7 +18,7 @@ from love_node.metrics import NodeMetrics, StoreMetrics
 from love_node.ranges import PREFIXES_MAX
 from love_node.v1 import node_pb2
 
-SERVICE: Final = node_pb2.DESCRIPTOR.services_by_name["Delegate"].full_name
+SERVICE: Final = node_pb2.DESCRIPTOR.services_by_name["DelegateService"].full_name
 
 
 class Keeping(NamedTuple):

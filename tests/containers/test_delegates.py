@@ -26,7 +26,7 @@ def vote(compose: Compose, name: str, item: node_pb2.SignedHeader) -> node_pb2.V
     options = [("grpc.ssl_target_name_override", name)]
     target = f"{compose.address(name, 'votes')}:{NODE_PORT}"
     with grpc.secure_channel(target, credentials, options) as channel:
-        stub = node_pb2_grpc.DelegateStub(channel)  # type: ignore[no-untyped-call]
+        stub = node_pb2_grpc.DelegateServiceStub(channel)  # type: ignore[no-untyped-call]
         [answer] = stub.Vote(node_pb2.VoteRequest(epoch=EPOCH, items=[item]), timeout=20).votes
     return answer
 
@@ -83,18 +83,18 @@ def test_the_image_holds_no_keys_and_no_compiler(docker: Docker, node_image: str
 
 def test_every_delegate_votes_over_mutual_tls(delegates: Compose) -> None:
     for name in NODES:
-        assert vote(delegates, name, signed_header(1)).status == node_pb2.Vote.SIGNED
+        assert vote(delegates, name, signed_header(1)).status == node_pb2.Vote.STATUS_SIGNED
     assert 'love_node_votes_total{result="signed"} 1.0' in metrics(delegates, "node-tokyo")
 
 
 def test_a_promise_outlives_the_container(delegates: Compose) -> None:
     first = vote(delegates, "node-nairobi", signed_header(7, amount=1))
-    assert first.status == node_pb2.Vote.SIGNED
+    assert first.status == node_pb2.Vote.STATUS_SIGNED
     before = delegates.inspect("node-nairobi")["Id"]
     delegates.run("up", "--detach", "--no-build", "--force-recreate", "--wait", "node-nairobi")
     assert delegates.inspect("node-nairobi")["Id"] != before
     second = vote(delegates, "node-nairobi", signed_header(7, amount=2))
-    assert second.status == node_pb2.Vote.REFUSED
+    assert second.status == node_pb2.Vote.STATUS_REFUSED
     assert second.reason == "nonce_locked"
     assert second.locked_transaction_id == first.transaction_id
 

@@ -68,7 +68,7 @@ class Federation:
             nonce=b"n" * 16, transaction_ids=[id_of(signed_header(nonce))]
         )
         with self.nodes[name].channel() as channel:
-            stub = node_pb2_grpc.DelegateStub(channel)  # type: ignore[no-untyped-call]
+            stub = node_pb2_grpc.DelegateServiceStub(channel)  # type: ignore[no-untyped-call]
             try:
                 return not stub.Fetch(request, timeout=10).missing_ids
             except grpc.RpcError:

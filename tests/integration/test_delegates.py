@@ -31,12 +31,12 @@ def node(tmp_path: Path, transport_pki: TransportPki) -> Iterator[Node]:
 def test_a_delegate_signs_one_transaction_of_a_nonce_and_the_same_again(node: Node) -> None:
     first, rival = signed_header(1, amount=1), signed_header(1, amount=2)
     [vote] = node.vote(first)
-    assert vote.status == node_pb2.Vote.SIGNED
+    assert vote.status == node_pb2.Vote.STATUS_SIGNED
     assert node.checks(vote, 1)
     [refused, again] = node.vote(rival, first)
-    assert (refused.status, refused.reason) == (node_pb2.Vote.REFUSED, "nonce_locked")
+    assert (refused.status, refused.reason) == (node_pb2.Vote.STATUS_REFUSED, "nonce_locked")
     assert refused.locked_transaction_id == vote.transaction_id
-    assert (again.status, again.signature) == (node_pb2.Vote.SIGNED, vote.signature)
+    assert (again.status, again.signature) == (node_pb2.Vote.STATUS_SIGNED, vote.signature)
 
 
 def test_a_delegate_signs_nothing_that_it_could_not_check(node: Node) -> None:
@@ -51,7 +51,7 @@ def test_a_delegate_signs_nothing_that_it_could_not_check(node: Node) -> None:
     assert vote.reason == "wrong_epoch"
     # None of these has locked a nonce.
     assert all(
-        vote.status == node_pb2.Vote.SIGNED
+        vote.status == node_pb2.Vote.STATUS_SIGNED
         for vote in node.vote(*(signed_header(nonce) for nonce in (2, 3, 4, 5)))
     )
 
@@ -64,7 +64,7 @@ def test_a_client_without_a_certificate_of_ours_is_not_heard(
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
     credentials = grpc.ssl_channel_credentials(node.pki.ca_file.read_bytes())
     with grpc.secure_channel(f"127.0.0.1:{node.delegate.port}", credentials) as channel:
-        stub = node_pb2_grpc.DelegateStub(channel)  # type: ignore[no-untyped-call]
+        stub = node_pb2_grpc.DelegateServiceStub(channel)  # type: ignore[no-untyped-call]
         with pytest.raises(grpc.RpcError):
             stub.Vote(node_pb2.VoteRequest(epoch=EPOCH), timeout=5)
 
@@ -73,7 +73,7 @@ def test_more_than_the_limit_is_refused_and_the_delegate_stays_up(node: Node) ->
     with pytest.raises(grpc.RpcError) as refused:
         node.vote(*[signed_header(1)] * 1001)
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert node.vote(signed_header(1))[0].status == node_pb2.Vote.SIGNED
+    assert node.vote(signed_header(1))[0].status == node_pb2.Vote.STATUS_SIGNED
 
 
 def test_killed_at_any_moment_a_delegate_never_signs_both_of_two_rivals(node: Node) -> None:
@@ -87,7 +87,7 @@ def test_killed_at_any_moment_a_delegate_never_signs_both_of_two_rivals(node: No
         credentials = grpc.ssl_channel_credentials(node.pki.ca_file.read_bytes(), client, client)
         with grpc.secure_channel(f"127.0.0.1:{node.delegate.port}", credentials) as channel:
             grpc.channel_ready_future(channel).result(10)
-            stub = node_pb2_grpc.DelegateStub(channel)  # type: ignore[no-untyped-call]
+            stub = node_pb2_grpc.DelegateServiceStub(channel)  # type: ignore[no-untyped-call]
             pending = [
                 stub.Vote.future(node_pb2.VoteRequest(epoch=EPOCH, items=[one]), timeout=5)
                 for one in rivals
@@ -98,7 +98,7 @@ def test_killed_at_any_moment_a_delegate_never_signs_both_of_two_rivals(node: No
             for nonce, call in zip(nonces, pending, strict=True):
                 if call.exception() is None:
                     for vote in call.result().votes:
-                        if vote.status == node_pb2.Vote.SIGNED:
+                        if vote.status == node_pb2.Vote.STATUS_SIGNED:
                             signed.setdefault(nonce, set()).add(vote.transaction_id)
         node.server.start()
     assert len(signed) > KILLS

@@ -170,7 +170,7 @@ def test_a_damaged_file_is_set_aside_and_filled_again_from_the_peers(
     until(lambda: bool(list(asia.kept_file.parent.glob("kept.sqlite3.salvaged-*"))))
     assert asia.figure('love_node_damaged_total{what="file"}') == 1
     # Its vote goes on: the locks are another file.
-    assert asia.vote(stored_item(5_000).header)[0].status == node_pb2.Vote.SIGNED
+    assert asia.vote(stored_item(5_000).header)[0].status == node_pb2.Vote.STATUS_SIGNED
 
 
 def test_a_peer_that_hangs_costs_a_time_out_and_an_audit_line(three: list[FullNode]) -> None:

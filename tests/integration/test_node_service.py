@@ -27,7 +27,7 @@ from love_node.v1 import node_pb2
 from lovectl.delegates import EPOCH, make_delegates
 from lovectl.pki import TransportPki
 
-VOTE = "/love.node.v1.Delegate/Vote"
+VOTE = "/love.node.v1.DelegateService/Vote"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -87,7 +87,7 @@ def test_a_bad_request_gets_its_status_is_audited_and_the_next_one_is_served(
 ) -> None:
     assert status_of(node, VOTE, message) == status
     [vote] = node.vote(signed_header(1))
-    assert vote.status == node_pb2.Vote.SIGNED
+    assert vote.status == node_pb2.Vote.STATUS_SIGNED
     until(lambda: bool(node.refusals()))
     [event] = node.refusals()
     assert (event["specversion"], event["source"]) == ("1.0", node.delegate.delegate_id)
@@ -103,7 +103,7 @@ def test_a_message_just_within_the_limit_is_read(node: ServedNode) -> None:
     with node.channel() as channel:
         answer = channel.unary_unary(VOTE)(request.SerializeToString(), timeout=WAIT_S)
     [vote] = node_pb2.VoteResponse.FromString(answer).votes
-    assert vote.status == node_pb2.Vote.REFUSED
+    assert vote.status == node_pb2.Vote.STATUS_REFUSED
 
 
 def test_refused_items_are_audited_by_reason_and_counted(node: ServedNode) -> None:
@@ -125,8 +125,10 @@ def test_refused_items_are_audited_by_reason_and_counted(node: ServedNode) -> No
 def test_reflection_names_the_service_and_its_messages(node: ServedNode) -> None:
     with node.channel() as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
-        assert {"love.node.v1.Delegate", "grpc.health.v1.Health"} <= set(database.get_services())
-        file = database.FindFileContainingSymbol("love.node.v1.Delegate")
+        assert {"love.node.v1.DelegateService", "grpc.health.v1.Health"} <= set(
+            database.get_services()
+        )
+        file = database.FindFileContainingSymbol("love.node.v1.DelegateService")
     assert [one.name for one in file.service[0].method][:1] == ["Vote"]
 
 
@@ -145,7 +147,8 @@ def test_on_sigterm_health_says_so_and_the_vote_in_flight_is_still_given(
     with stopped.channel() as channel:
         told = iter(
             health_pb2_grpc.HealthStub(channel).Watch(
-                health_pb2.HealthCheckRequest(service="love.node.v1.Delegate"), timeout=WAIT_S
+                health_pb2.HealthCheckRequest(service="love.node.v1.DelegateService"),
+                timeout=WAIT_S,
             )
         )
         assert next(told).status == SERVING
@@ -157,7 +160,7 @@ def test_on_sigterm_health_says_so_and_the_vote_in_flight_is_still_given(
         assert stopped.http("/healthz")[0] == 503
         told_to_end.set()
         [vote] = node_pb2.VoteResponse.FromString(call.result()).votes
-        assert vote.status == node_pb2.Vote.SIGNED
+        assert vote.status == node_pb2.Vote.STATUS_SIGNED
     stopped.server.stop()
 
 
@@ -172,12 +175,12 @@ def test_without_its_database_a_node_is_not_serving_until_it_can_write_again(
     assert node.http("/healthz")[0] == 503
     with node.channel() as channel:
         health = health_pb2_grpc.HealthStub(channel)
-        asked = health.Check(health_pb2.HealthCheckRequest(service="love.node.v1.Delegate"))
+        asked = health.Check(health_pb2.HealthCheckRequest(service="love.node.v1.DelegateService"))
         assert asked.status == NOT_SERVING
     writer.execute("ROLLBACK")
     writer.close()
     until(lambda: node.http("/healthz")[0] == 200)
-    assert node.vote(signed_header(1))[0].status == node_pb2.Vote.SIGNED
+    assert node.vote(signed_header(1))[0].status == node_pb2.Vote.STATUS_SIGNED
 
 
 def test_a_full_disk_is_said_at_start(stopped: ServedNode) -> None:
@@ -203,7 +206,7 @@ def test_a_clock_behind_the_last_vote_is_said_at_start(node: ServedNode) -> None
     assert "behind the last vote; clock_tolerance_s is 60" in node.refused_at_start()
     node.configure(clock_tolerance_s=7_200)
     node.server.start()
-    assert node.vote(signed_header(2))[0].status == node_pb2.Vote.SIGNED
+    assert node.vote(signed_header(2))[0].status == node_pb2.Vote.STATUS_SIGNED
 
 
 def test_a_level_by_the_command_line_goes_before_the_files(stopped: ServedNode) -> None:

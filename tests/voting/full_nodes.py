@@ -14,7 +14,7 @@ from voting.node_process import node_ports
 from voting.served_node import WAIT_S, ServedNode
 from voting.transactions import electorate_of, id_of, store_request
 
-SERVICE = "/love.node.v1.Delegate/"
+SERVICE = "/love.node.v1.DelegateService/"
 NONCE = b"n" * 16
 
 
@@ -31,7 +31,7 @@ class FullNode(ServedNode):
     def ask(self, method: str, request: Any) -> Any:
         """Its answer, through a new channel."""
         with self.channel() as channel:
-            stub = node_pb2_grpc.DelegateStub(channel)  # type: ignore[no-untyped-call]
+            stub = node_pb2_grpc.DelegateServiceStub(channel)  # type: ignore[no-untyped-call]
             return getattr(stub, method)(request, timeout=WAIT_S)
 
     def store(self, *items: node_pb2.StoredItem) -> node_pb2.StoreResponse:

@@ -77,7 +77,7 @@ class Node:
         client = (pki or self.pki).client_pem_file.read_bytes()
         credentials = grpc.ssl_channel_credentials(self.pki.ca_file.read_bytes(), client, client)
         with grpc.secure_channel(f"127.0.0.1:{self.delegate.port}", credentials) as channel:
-            stub = node_pb2_grpc.DelegateStub(channel)  # type: ignore[no-untyped-call]
+            stub = node_pb2_grpc.DelegateServiceStub(channel)  # type: ignore[no-untyped-call]
             request = node_pb2.VoteRequest(epoch=epoch, items=items)
             return list(stub.Vote(request, timeout=10).votes)
 

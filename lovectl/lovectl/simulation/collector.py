@@ -21,7 +21,7 @@ from love_node.v1 import node_pb2
 from lovectl.pki import TransportPki
 from lovectl.simulation.ballots import Ballot
 
-VOTE: Final = "/love.node.v1.Delegate/Vote"
+VOTE: Final = "/love.node.v1.DelegateService/Vote"
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 ID_BYTES: Final = 32
 

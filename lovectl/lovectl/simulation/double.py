@@ -104,7 +104,7 @@ class Double:
         )
         return node_pb2.Vote(
             transaction_id=transaction_id,
-            status=node_pb2.Vote.SIGNED,
+            status=node_pb2.Vote.STATUS_SIGNED,
             signature=self._key.sign(message + b"?" if wrong else message),
         )
 

@@ -68,7 +68,7 @@ class FullNodes:
         options = [("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)]
         kept: list[KeptItem] = []
         with grpc.secure_channel(config.address, credentials, options) as channel:
-            stub: Any = node_pb2_grpc.DelegateStub(channel)  # type: ignore[no-untyped-call]
+            stub: Any = node_pb2_grpc.DelegateServiceStub(channel)  # type: ignore[no-untyped-call]
             left = transaction_ids
             while left:
                 request = node_pb2.FetchRequest(

@@ -60,7 +60,7 @@ def ask_witnesses(
         name: grpc.secure_channel(address, credentials) for name, address in addresses.items()
     }
     stubs = {
-        name: node_pb2_grpc.DelegateStub(channel)  # type: ignore[no-untyped-call]
+        name: node_pb2_grpc.DelegateServiceStub(channel)  # type: ignore[no-untyped-call]
         for name, channel in channels.items()
     }
     try:

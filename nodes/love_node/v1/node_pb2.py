@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17love_node/v1/node.proto\x12\x0clove.node.v1\"G\n\x0bVoteRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12)\n\x05items\x18\x02 \x03(\x0b\x32\x1a.love.node.v1.SignedHeader\"X\n\x0cSignedHeader\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"U\n\x0cVoteResponse\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12!\n\x05votes\x18\x03 \x03(\x0b\x32\x12.love.node.v1.Vote\"\xc6\x01\n\x04Vote\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x0c\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.love.node.v1.Vote.Status\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x1d\n\x15locked_transaction_id\x18\x05 \x01(\x0c\"9\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\n\n\x06SIGNED\x10\x01\x12\x0b\n\x07REFUSED\x10\x02\"\xcf\x01\n\x0cStoreRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x41\n\x0cwrapped_keys\x18\x03 \x03(\x0b\x32+.love.node.v1.StoreRequest.WrappedKeysEntry\x12\'\n\x05items\x18\x04 \x03(\x0b\x32\x18.love.node.v1.StoredItem\x1a\x32\n\x10WrappedKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\xcb\x01\n\nStoredItem\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x1a.love.node.v1.SignedHeader\x12$\n\x06sealed\x18\x02 \x01(\x0b\x32\x14.love.node.v1.Sealed\x12\x16\n\x0ehome_continent\x18\x03 \x01(\t\x12\x16\n\x0e\x61\x63\x63\x65pted_at_ms\x18\x04 \x01(\x04\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\'\n\x05votes\x18\x06 \x03(\x0b\x32\x18.love.node.v1.SignedVote\",\n\x06Sealed\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x12\n\nciphertext\x18\x02 \x01(\x0c\"C\n\nSignedVote\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"[\n\rStoreResponse\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12\x0c\n\x04kept\x18\x02 \x01(\r\x12\'\n\x08refusals\x18\x03 \x03(\x0b\x32\x15.love.node.v1.Refusal\"(\n\x07Refusal\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"6\n\x0c\x46\x65tchRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x17\n\x0ftransaction_ids\x18\x02 \x03(\x0c\"\xa6\x01\n\rFetchResponse\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12\x33\n\x0ctransactions\x18\x02 \x03(\x0b\x32\x1d.love.node.v1.KeptTransaction\x12\x13\n\x0bmissing_ids\x18\x03 \x03(\x0c\x12\x11\n\talgorithm\x18\x04 \x01(\t\x12\x11\n\tsignature\x18\x05 \x01(\x0c\x12\x10\n\x08left_ids\x18\x06 \x03(\x0c\"|\n\x0fKeptTransaction\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x0c\x12\x13\n\x0bstored_item\x18\x02 \x01(\x0c\x12\x13\n\x0bwrapped_key\x18\x03 \x01(\x0c\x12\'\n\x05votes\x18\x04 \x03(\x0b\x32\x18.love.node.v1.SignedVote\" \n\x0f\x45videnceRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\"W\n\x10\x45videnceResponse\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12.\n\x0c\x64ouble_votes\x18\x02 \x03(\x0b\x32\x18.love.node.v1.DoubleVote\"|\n\nDoubleVote\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06sender\x18\x03 \x01(\x0c\x12\r\n\x05nonce\x18\x04 \x01(\x04\x12\x17\n\x0ftransaction_ids\x18\x05 \x03(\x0c\x12\x12\n\nsignatures\x18\x06 \x03(\x0c\"!\n\rRangesRequest\x12\x10\n\x08prefixes\x18\x01 \x03(\x0c\"P\n\x0eRangesResponse\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12)\n\x06ranges\x18\x02 \x03(\x0b\x32\x19.love.node.v1.RangeDigest\"=\n\x0bRangeDigest\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x0f\n\x07\x65ntries\x18\x03 \x01(\x0c\x32\xdd\x02\n\x08\x44\x65legate\x12=\n\x04Vote\x12\x19.love.node.v1.VoteRequest\x1a\x1a.love.node.v1.VoteResponse\x12@\n\x05Store\x12\x1a.love.node.v1.StoreRequest\x1a\x1b.love.node.v1.StoreResponse\x12@\n\x05\x46\x65tch\x12\x1a.love.node.v1.FetchRequest\x1a\x1b.love.node.v1.FetchResponse\x12I\n\x08\x45vidence\x12\x1d.love.node.v1.EvidenceRequest\x1a\x1e.love.node.v1.EvidenceResponse\x12\x43\n\x06Ranges\x12\x1b.love.node.v1.RangesRequest\x1a\x1c.love.node.v1.RangesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17love_node/v1/node.proto\x12\x0clove.node.v1\"G\n\x0bVoteRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12)\n\x05items\x18\x02 \x03(\x0b\x32\x1a.love.node.v1.SignedHeader\"X\n\x0cSignedHeader\x12\x0e\n\x06header\x18\x01 \x01(\x0c\x12\x11\n\talgorithm\x18\x02 \x01(\t\x12\x12\n\npublic_key\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"U\n\x0cVoteResponse\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12!\n\x05votes\x18\x03 \x03(\x0b\x32\x12.love.node.v1.Vote\"\xd4\x01\n\x04Vote\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x0c\x12)\n\x06status\x18\x02 \x01(\x0e\x32\x19.love.node.v1.Vote.Status\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x1d\n\x15locked_transaction_id\x18\x05 \x01(\x0c\"G\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x11\n\rSTATUS_SIGNED\x10\x01\x12\x12\n\x0eSTATUS_REFUSED\x10\x02\"\xcf\x01\n\x0cStoreRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12\x10\n\x08\x62\x61tch_id\x18\x02 \x01(\t\x12\x41\n\x0cwrapped_keys\x18\x03 \x03(\x0b\x32+.love.node.v1.StoreRequest.WrappedKeysEntry\x12\'\n\x05items\x18\x04 \x03(\x0b\x32\x18.love.node.v1.StoredItem\x1a\x32\n\x10WrappedKeysEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\xcb\x01\n\nStoredItem\x12*\n\x06header\x18\x01 \x01(\x0b\x32\x1a.love.node.v1.SignedHeader\x12$\n\x06sealed\x18\x02 \x01(\x0b\x32\x14.love.node.v1.Sealed\x12\x16\n\x0ehome_continent\x18\x03 \x01(\t\x12\x16\n\x0e\x61\x63\x63\x65pted_at_ms\x18\x04 \x01(\x04\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\'\n\x05votes\x18\x06 \x03(\x0b\x32\x18.love.node.v1.SignedVote\",\n\x06Sealed\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x12\n\nciphertext\x18\x02 \x01(\x0c\"C\n\nSignedVote\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"[\n\rStoreResponse\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12\x0c\n\x04kept\x18\x02 \x01(\r\x12\'\n\x08refusals\x18\x03 \x03(\x0b\x32\x15.love.node.v1.Refusal\"(\n\x07Refusal\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0e\n\x06reason\x18\x02 \x01(\t\"6\n\x0c\x46\x65tchRequest\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x17\n\x0ftransaction_ids\x18\x02 \x03(\x0c\"\xa6\x01\n\rFetchResponse\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12\x33\n\x0ctransactions\x18\x02 \x03(\x0b\x32\x1d.love.node.v1.KeptTransaction\x12\x13\n\x0bmissing_ids\x18\x03 \x03(\x0c\x12\x11\n\talgorithm\x18\x04 \x01(\t\x12\x11\n\tsignature\x18\x05 \x01(\x0c\x12\x10\n\x08left_ids\x18\x06 \x03(\x0c\"|\n\x0fKeptTransaction\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x0c\x12\x13\n\x0bstored_item\x18\x02 \x01(\x0c\x12\x13\n\x0bwrapped_key\x18\x03 \x01(\x0c\x12\'\n\x05votes\x18\x04 \x03(\x0b\x32\x18.love.node.v1.SignedVote\" \n\x0f\x45videnceRequest\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\"W\n\x10\x45videnceResponse\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12.\n\x0c\x64ouble_votes\x18\x02 \x03(\x0b\x32\x18.love.node.v1.DoubleVote\"|\n\nDoubleVote\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06sender\x18\x03 \x01(\x0c\x12\r\n\x05nonce\x18\x04 \x01(\x04\x12\x17\n\x0ftransaction_ids\x18\x05 \x03(\x0c\x12\x12\n\nsignatures\x18\x06 \x03(\x0c\"!\n\rRangesRequest\x12\x10\n\x08prefixes\x18\x01 \x03(\x0c\"P\n\x0eRangesResponse\x12\x13\n\x0b\x64\x65legate_id\x18\x01 \x01(\t\x12)\n\x06ranges\x18\x02 \x03(\x0b\x32\x19.love.node.v1.RangeDigest\"=\n\x0bRangeDigest\x12\r\n\x05\x63ount\x18\x01 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12\x0f\n\x07\x65ntries\x18\x03 \x01(\x0c\x32\xe4\x02\n\x0f\x44\x65legateService\x12=\n\x04Vote\x12\x19.love.node.v1.VoteRequest\x1a\x1a.love.node.v1.VoteResponse\x12@\n\x05Store\x12\x1a.love.node.v1.StoreRequest\x1a\x1b.love.node.v1.StoreResponse\x12@\n\x05\x46\x65tch\x12\x1a.love.node.v1.FetchRequest\x1a\x1b.love.node.v1.FetchResponse\x12I\n\x08\x45vidence\x12\x1d.love.node.v1.EvidenceRequest\x1a\x1e.love.node.v1.EvidenceResponse\x12\x43\n\x06Ranges\x12\x1b.love.node.v1.RangesRequest\x1a\x1c.love.node.v1.RangesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,41 +40,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VOTERESPONSE']._serialized_start=204
   _globals['_VOTERESPONSE']._serialized_end=289
   _globals['_VOTE']._serialized_start=292
-  _globals['_VOTE']._serialized_end=490
+  _globals['_VOTE']._serialized_end=504
   _globals['_VOTE_STATUS']._serialized_start=433
-  _globals['_VOTE_STATUS']._serialized_end=490
-  _globals['_STOREREQUEST']._serialized_start=493
-  _globals['_STOREREQUEST']._serialized_end=700
-  _globals['_STOREREQUEST_WRAPPEDKEYSENTRY']._serialized_start=650
-  _globals['_STOREREQUEST_WRAPPEDKEYSENTRY']._serialized_end=700
-  _globals['_STOREDITEM']._serialized_start=703
-  _globals['_STOREDITEM']._serialized_end=906
-  _globals['_SEALED']._serialized_start=908
-  _globals['_SEALED']._serialized_end=952
-  _globals['_SIGNEDVOTE']._serialized_start=954
-  _globals['_SIGNEDVOTE']._serialized_end=1021
-  _globals['_STORERESPONSE']._serialized_start=1023
-  _globals['_STORERESPONSE']._serialized_end=1114
-  _globals['_REFUSAL']._serialized_start=1116
-  _globals['_REFUSAL']._serialized_end=1156
-  _globals['_FETCHREQUEST']._serialized_start=1158
-  _globals['_FETCHREQUEST']._serialized_end=1212
-  _globals['_FETCHRESPONSE']._serialized_start=1215
-  _globals['_FETCHRESPONSE']._serialized_end=1381
-  _globals['_KEPTTRANSACTION']._serialized_start=1383
-  _globals['_KEPTTRANSACTION']._serialized_end=1507
-  _globals['_EVIDENCEREQUEST']._serialized_start=1509
-  _globals['_EVIDENCEREQUEST']._serialized_end=1541
-  _globals['_EVIDENCERESPONSE']._serialized_start=1543
-  _globals['_EVIDENCERESPONSE']._serialized_end=1630
-  _globals['_DOUBLEVOTE']._serialized_start=1632
-  _globals['_DOUBLEVOTE']._serialized_end=1756
-  _globals['_RANGESREQUEST']._serialized_start=1758
-  _globals['_RANGESREQUEST']._serialized_end=1791
-  _globals['_RANGESRESPONSE']._serialized_start=1793
-  _globals['_RANGESRESPONSE']._serialized_end=1873
-  _globals['_RANGEDIGEST']._serialized_start=1875
-  _globals['_RANGEDIGEST']._serialized_end=1936
-  _globals['_DELEGATE']._serialized_start=1939
-  _globals['_DELEGATE']._serialized_end=2288
+  _globals['_VOTE_STATUS']._serialized_end=504
+  _globals['_STOREREQUEST']._serialized_start=507
+  _globals['_STOREREQUEST']._serialized_end=714
+  _globals['_STOREREQUEST_WRAPPEDKEYSENTRY']._serialized_start=664
+  _globals['_STOREREQUEST_WRAPPEDKEYSENTRY']._serialized_end=714
+  _globals['_STOREDITEM']._serialized_start=717
+  _globals['_STOREDITEM']._serialized_end=920
+  _globals['_SEALED']._serialized_start=922
+  _globals['_SEALED']._serialized_end=966
+  _globals['_SIGNEDVOTE']._serialized_start=968
+  _globals['_SIGNEDVOTE']._serialized_end=1035
+  _globals['_STORERESPONSE']._serialized_start=1037
+  _globals['_STORERESPONSE']._serialized_end=1128
+  _globals['_REFUSAL']._serialized_start=1130
+  _globals['_REFUSAL']._serialized_end=1170
+  _globals['_FETCHREQUEST']._serialized_start=1172
+  _globals['_FETCHREQUEST']._serialized_end=1226
+  _globals['_FETCHRESPONSE']._serialized_start=1229
+  _globals['_FETCHRESPONSE']._serialized_end=1395
+  _globals['_KEPTTRANSACTION']._serialized_start=1397
+  _globals['_KEPTTRANSACTION']._serialized_end=1521
+  _globals['_EVIDENCEREQUEST']._serialized_start=1523
+  _globals['_EVIDENCEREQUEST']._serialized_end=1555
+  _globals['_EVIDENCERESPONSE']._serialized_start=1557
+  _globals['_EVIDENCERESPONSE']._serialized_end=1644
+  _globals['_DOUBLEVOTE']._serialized_start=1646
+  _globals['_DOUBLEVOTE']._serialized_end=1770
+  _globals['_RANGESREQUEST']._serialized_start=1772
+  _globals['_RANGESREQUEST']._serialized_end=1805
+  _globals['_RANGESRESPONSE']._serialized_start=1807
+  _globals['_RANGESRESPONSE']._serialized_end=1887
+  _globals['_RANGEDIGEST']._serialized_start=1889
+  _globals['_RANGEDIGEST']._serialized_end=1950
+  _globals['_DELEGATESERVICE']._serialized_start=1953
+  _globals['_DELEGATESERVICE']._serialized_end=2309
 # @@protoc_insertion_point(module_scope)

@@ -42,11 +42,11 @@ class Vote(_message.Message):
     class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATUS_UNSPECIFIED: _ClassVar[Vote.Status]
-        SIGNED: _ClassVar[Vote.Status]
-        REFUSED: _ClassVar[Vote.Status]
+        STATUS_SIGNED: _ClassVar[Vote.Status]
+        STATUS_REFUSED: _ClassVar[Vote.Status]
     STATUS_UNSPECIFIED: Vote.Status
-    SIGNED: Vote.Status
-    REFUSED: Vote.Status
+    STATUS_SIGNED: Vote.Status
+    STATUS_REFUSED: Vote.Status
     TRANSACTION_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]

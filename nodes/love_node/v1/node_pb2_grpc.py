@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class DelegateStub:
+class DelegateServiceStub:
     """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
@@ -35,33 +35,33 @@ class DelegateStub:
             channel: A grpc.Channel.
         """
         self.Vote = channel.unary_unary(
-                '/love.node.v1.Delegate/Vote',
+                '/love.node.v1.DelegateService/Vote',
                 request_serializer=love__node_dot_v1_dot_node__pb2.VoteRequest.SerializeToString,
                 response_deserializer=love__node_dot_v1_dot_node__pb2.VoteResponse.FromString,
                 _registered_method=True)
         self.Store = channel.unary_unary(
-                '/love.node.v1.Delegate/Store',
+                '/love.node.v1.DelegateService/Store',
                 request_serializer=love__node_dot_v1_dot_node__pb2.StoreRequest.SerializeToString,
                 response_deserializer=love__node_dot_v1_dot_node__pb2.StoreResponse.FromString,
                 _registered_method=True)
         self.Fetch = channel.unary_unary(
-                '/love.node.v1.Delegate/Fetch',
+                '/love.node.v1.DelegateService/Fetch',
                 request_serializer=love__node_dot_v1_dot_node__pb2.FetchRequest.SerializeToString,
                 response_deserializer=love__node_dot_v1_dot_node__pb2.FetchResponse.FromString,
                 _registered_method=True)
         self.Evidence = channel.unary_unary(
-                '/love.node.v1.Delegate/Evidence',
+                '/love.node.v1.DelegateService/Evidence',
                 request_serializer=love__node_dot_v1_dot_node__pb2.EvidenceRequest.SerializeToString,
                 response_deserializer=love__node_dot_v1_dot_node__pb2.EvidenceResponse.FromString,
                 _registered_method=True)
         self.Ranges = channel.unary_unary(
-                '/love.node.v1.Delegate/Ranges',
+                '/love.node.v1.DelegateService/Ranges',
                 request_serializer=love__node_dot_v1_dot_node__pb2.RangesRequest.SerializeToString,
                 response_deserializer=love__node_dot_v1_dot_node__pb2.RangesResponse.FromString,
                 _registered_method=True)
 
 
-class DelegateServicer:
+class DelegateServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Vote(self, request, context):
@@ -101,7 +101,7 @@ class DelegateServicer:
         raise NotImplementedError('Method not implemented!')
 
 
-def add_DelegateServicer_to_server(servicer, server):
+def add_DelegateServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Vote': grpc.unary_unary_rpc_method_handler(
                     servicer.Vote,
@@ -130,13 +130,13 @@ def add_DelegateServicer_to_server(servicer, server):
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'love.node.v1.Delegate', rpc_method_handlers)
+            'love.node.v1.DelegateService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('love.node.v1.Delegate', rpc_method_handlers)
+    server.add_registered_method_handlers('love.node.v1.DelegateService', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
-class Delegate:
+class DelegateService:
     """Missing associated documentation comment in .proto file."""
 
     @staticmethod
@@ -153,7 +153,7 @@ class Delegate:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/love.node.v1.Delegate/Vote',
+            '/love.node.v1.DelegateService/Vote',
             love__node_dot_v1_dot_node__pb2.VoteRequest.SerializeToString,
             love__node_dot_v1_dot_node__pb2.VoteResponse.FromString,
             options,
@@ -180,7 +180,7 @@ class Delegate:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/love.node.v1.Delegate/Store',
+            '/love.node.v1.DelegateService/Store',
             love__node_dot_v1_dot_node__pb2.StoreRequest.SerializeToString,
             love__node_dot_v1_dot_node__pb2.StoreResponse.FromString,
             options,
@@ -207,7 +207,7 @@ class Delegate:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/love.node.v1.Delegate/Fetch',
+            '/love.node.v1.DelegateService/Fetch',
             love__node_dot_v1_dot_node__pb2.FetchRequest.SerializeToString,
             love__node_dot_v1_dot_node__pb2.FetchResponse.FromString,
             options,
@@ -234,7 +234,7 @@ class Delegate:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/love.node.v1.Delegate/Evidence',
+            '/love.node.v1.DelegateService/Evidence',
             love__node_dot_v1_dot_node__pb2.EvidenceRequest.SerializeToString,
             love__node_dot_v1_dot_node__pb2.EvidenceResponse.FromString,
             options,
@@ -261,7 +261,7 @@ class Delegate:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/love.node.v1.Delegate/Ranges',
+            '/love.node.v1.DelegateService/Ranges',
             love__node_dot_v1_dot_node__pb2.RangesRequest.SerializeToString,
             love__node_dot_v1_dot_node__pb2.RangesResponse.FromString,
             options,

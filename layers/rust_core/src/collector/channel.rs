@@ -13,8 +13,8 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
 
-const VOTE: PathAndQuery = PathAndQuery::from_static("/love.node.v1.Delegate/Vote");
-const STORE: PathAndQuery = PathAndQuery::from_static("/love.node.v1.Delegate/Store");
+const VOTE: PathAndQuery = PathAndQuery::from_static("/love.node.v1.DelegateService/Vote");
+const STORE: PathAndQuery = PathAndQuery::from_static("/love.node.v1.DelegateService/Store");
 /// The most that the answer to a batch to keep may be.
 const STORE_ANSWER_BYTES_MAX: usize = 256 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -246,7 +246,7 @@ async fn answer(
     host: &Host,
     manner: Manner,
 ) -> Served {
-    let is_store = request.uri().path() == "/love.node.v1.Delegate/Store";
+    let is_store = request.uri().path() == "/love.node.v1.DelegateService/Store";
     let mut body = request.into_body();
     let mut framed = Vec::new();
     while let Some(chunk) = body.data().await {
