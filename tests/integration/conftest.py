@@ -27,6 +27,8 @@ from lovectl.servers import (
 )
 
 IMMUDB_PASSWORD = "Correct-Horse-1"
+#: As reconcile waits for a cluster.
+RECONCILE_TIMEOUT_MS = 3_000
 
 
 @pytest.fixture(scope="session")
@@ -158,3 +160,29 @@ def proxied(toxiproxy: ToxiproxyServer) -> Iterator[Callable[[str, int], int]]:
     yield add
     for name in added:
         toxiproxy.api.remove(name)
+
+
+@pytest.fixture(scope="module")
+def patient_atlas(
+    ferretdb: Any, key_arns: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """The Atlas tier on one FerretDB for all continents, as `reconcile` waits for it."""
+    import msgspec
+
+    from federation.routing import start_router
+    from persist.atlas import AtlasSettings, AtlasTier
+
+    uri = f"mongodb://127.0.0.1:{ferretdb.port}/?tls=true&directConnection=true"
+    router = start_router(
+        {
+            "MONGO_URI_PROVIDER": "environment",
+            **{f"MONGO_URI_{one.name}": uri for one in CONTINENTS},
+            "MONGO_CA_PEM": ferretdb.pki.ca_file.read_text(),
+            "MONGO_CLIENT_PEM": ferretdb.pki.client_pem_file.read_text(),
+        }
+    )
+    settings = AtlasSettings(
+        kms_key_arns=msgspec.json.encode(key_arns).decode(),
+        persist_timeout_ms=RECONCILE_TIMEOUT_MS,
+    )
+    return AtlasTier(settings, router, tmp_path_factory.mktemp("atlas"))

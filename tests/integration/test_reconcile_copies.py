@@ -17,8 +17,7 @@ from federation.batch import rejected
 from federation.immudb_session import create_database
 from federation.limits import UNRECONCILED_BUCKETS
 from federation.regions import CONTINENTS
-from federation.routing import start_router
-from persist.atlas import AtlasSettings, AtlasTier
+from persist.atlas import AtlasTier
 from persist.breaker import calling_as
 from persist.dynamodb import UNRECONCILED, DynamodbTier
 from persist.immudb_tier import ImmudbTier
@@ -43,23 +42,9 @@ class Died(Exception):
 RUNS_MAX = 3
 
 
-@pytest.fixture(scope="module")
-def home_tier(
-    ferretdb: Any, key_arns: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> AtlasTier:
-    uri = f"mongodb://127.0.0.1:{ferretdb.port}/?tls=true&directConnection=true"
-    router = start_router(
-        {
-            "MONGO_URI_PROVIDER": "environment",
-            **{f"MONGO_URI_{one.name}": uri for one in CONTINENTS},
-            "MONGO_CA_PEM": ferretdb.pki.ca_file.read_text(),
-            "MONGO_CLIENT_PEM": ferretdb.pki.client_pem_file.read_text(),
-        }
-    )
-    settings = AtlasSettings(
-        kms_key_arns=msgspec.json.encode(key_arns).decode(), persist_timeout_ms=TIMEOUT_MS
-    )
-    return AtlasTier(settings, router, tmp_path_factory.mktemp("home"))
+@pytest.fixture
+def home_tier(patient_atlas: AtlasTier) -> AtlasTier:
+    return patient_atlas
 
 
 @pytest.fixture

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import msgspec
 import pymongo
 import pytest
 from voting.late import REWARD, LateDelegates
 
-from persist.atlas import AtlasSettings, AtlasTier
+from persist.atlas import AtlasTier
 from persist.breaker import calling_as
 from persist.finality import Finality
 from persist.tier import TierUnavailable, fetch, store_group
@@ -18,24 +17,9 @@ TIMEOUT_MS = 3_000
 DATABASE = "love_currency_db"
 
 
-@pytest.fixture(scope="module")
-def tier(ferretdb: Any, key_arns: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from federation.regions import CONTINENTS
-    from federation.routing import start_router
-
-    uri = f"mongodb://127.0.0.1:{ferretdb.port}/?tls=true&directConnection=true"
-    router = start_router(
-        {
-            "MONGO_URI_PROVIDER": "environment",
-            **{f"MONGO_URI_{one.name}": uri for one in CONTINENTS},
-            "MONGO_CA_PEM": ferretdb.pki.ca_file.read_text(),
-            "MONGO_CLIENT_PEM": ferretdb.pki.client_pem_file.read_text(),
-        }
-    )
-    settings = AtlasSettings(
-        kms_key_arns=msgspec.json.encode(key_arns).decode(), persist_timeout_ms=TIMEOUT_MS
-    )
-    return AtlasTier(settings, router, tmp_path_factory.mktemp("pending"))
+@pytest.fixture
+def tier(patient_atlas: AtlasTier) -> AtlasTier:
+    return patient_atlas
 
 
 @pytest.fixture
