@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from time import monotonic
+from typing import Final
 
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
@@ -12,7 +13,9 @@ from dpos.voting import Ballot, BallotOutcome, StoredItem
 from federation.telemetry import NAMESPACE
 
 #: A full node is waited for so long at least, though the votes have used up the time.
-STORE_DEADLINE_MS_MIN = 30
+STORE_DEADLINE_MS_MIN: Final = 30
+#: `pending`: a quorum was there without it; `not_asked`: it wasn't needed.
+AS_MEANT: Final = frozenset({"answered", "pending", "not_asked"})
 
 
 class GrpcElectorate:
@@ -56,7 +59,7 @@ class GrpcElectorate:
         outcomes, reports = self._core.collect(
             list(ballots), self._deadline_ms, self._cold_deadline_ms
         )
-        silent = {one.delegate_id: one.outcome for one in reports if one.outcome not in _AS_MEANT}
+        silent = {one.delegate_id: one.outcome for one in reports if one.outcome not in AS_MEANT}
         if silent:
             self._log.warning("delegates without a vote", extra={"delegates": silent})
         for report in reports:
@@ -84,7 +87,3 @@ class GrpcElectorate:
         if not kept_by:
             self._log.warning("no full node has the batch yet", extra={"batch_id": batch_id})
         return kept_by
-
-
-#: `pending`: a quorum was there without it; `not_asked`: it wasn't needed.
-_AS_MEANT = frozenset({"answered", "pending", "not_asked"})

@@ -161,7 +161,7 @@ def _gather(request: GatherRequest) -> Any:
 def _finish(request: FinishRequest) -> Any:
     settings = _settings()
     elected = read_delegates(settings.delegates_secret, settings.registry_pin, "reconcile")
-    electorate = Electorate.of_secret(elected.secret)
+    electorate = Electorate(elected.registry.epoch, elected.registry.voting_keys())
     try:
         finished = finish(
             _pending(request.continent),

@@ -1,8 +1,7 @@
-"""Proves votes by the delegates' keys, out of the secret `love/delegates`."""
+"""Proves votes by the keys of the delegates that the registry elects."""
 
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 
@@ -15,22 +14,6 @@ class Electorate(msgspec.Struct, frozen=True):
 
     epoch: int
     delegates: list[tuple[str, str, bytes, int]]
-
-    @classmethod
-    def of_secret(cls, secret: Mapping[str, Any]) -> "Electorate":
-        """Read the secret."""
-        return cls(
-            epoch=secret["epoch"],
-            delegates=[
-                (
-                    one["delegate_id"],
-                    one["algorithm"],
-                    b64decode(one["public_key"]),
-                    one["stake"],
-                )
-                for one in secret["delegates"]
-            ],
-        )
 
     def proven(self, items: Sequence[Item]) -> dict[str, tuple[frozenset[str], int]]:
         """Ids of the items that are final, each with its voters and their stake.

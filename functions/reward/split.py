@@ -41,8 +41,8 @@ def reward_groups(grouped: Grouped, weights: Mapping[str, int], per_transaction:
     """Reward the voters of every accepted, final item; the batch's entries are the sums.
 
     `weights` are stake times uptime (`Registry.reward_weights`); who weighs nothing, as one that
-    voted twice does, leaves his share to the others. The entries lie on the items, which are stored once: so a batch that comes again pays nothing
-    twice.
+    voted twice does, leaves his share to the others. The entries lie on the items, which are stored
+    once: so a batch that comes again pays nothing twice.
     """
     sums: dict[str, int] = {}
     groups: list[Group] = []

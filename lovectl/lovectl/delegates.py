@@ -120,7 +120,7 @@ def give_registry(directory: Path, registries: Sequence[Registry]) -> None:
     file = directory / REGISTRY_FILE
     write_file(file, registries)
     config_file = directory / CONFIG_FILE
-    pinned = {"registry_file": str(file), "registry_pin": registries[0].digest}
+    pinned = {"registry": str(file), "registry_pin": registries[0].digest}
     config = {**json.loads(config_file.read_bytes()), **pinned}
     write_private(config_file, json.dumps(config, indent=2))
 

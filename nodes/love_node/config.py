@@ -39,8 +39,9 @@ class NodeConfig(msgspec.Struct, frozen=True):
         How far this machine's clock may lie behind the last vote.
     drain_s : float
         How long calls in flight may still take once the delegate is told to end.
-    registry_file : Path, optional
-        The delegate registry's chain; what it elects goes before `epoch` and `delegates_public`.
+    registry : str
+        Where the delegate registry's chain lies: a file, or `ssm:` and a prefix of parameters. What
+        it elects goes before `epoch` and `delegates_public`; empty for none.
     registry_pin : str
         Digest of the registry that the chain has to begin with.
     delegates_public : tuple of PublicDelegate
@@ -70,7 +71,7 @@ class NodeConfig(msgspec.Struct, frozen=True):
     http_address: str = ""
     clock_tolerance_s: int = 60
     drain_s: float = 3.0
-    registry_file: Path | None = None
+    registry: str = ""
     registry_pin: str = ""
     delegates_public: tuple[PublicDelegate, ...] = ()
     store_file: Path | None = None

@@ -83,3 +83,11 @@ def test_a_node_does_not_start_on_another_level_than_it_was_elected_for(
     said = node.refused_at_start("--level", "global")
     assert "as city" in said
     assert "not as global" in said
+
+
+def test_a_node_does_not_start_with_another_key_than_it_was_elected_with(
+    node: ServedNode, delegates: list[Delegate], first: Registry
+) -> None:
+    give_registry(node.delegate.directory, [first])
+    node.configure(private_key_file=str(delegates[1].directory / "key.pem"))
+    assert "with another key" in node.refused_at_start()

@@ -26,6 +26,8 @@ use wire::{SignedHeader, StoreRequest, StoreResponse, VoteRequest, VoteResponse}
 const PATIENCE_PARTS: u32 = 4;
 /// And after this part it is asked again, on another connection.
 const HEDGE_PARTS: u32 = 2;
+/// What a full node may take for a batch, though nobody waits that long.
+const STORE_CALL: Duration = Duration::from_secs(2);
 
 /// Why a call brought nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -215,9 +217,6 @@ impl<N: Network> Collector<N> {
         names
     }
 }
-
-/// What a full node may take for a batch, though nobody waits that long.
-const STORE_CALL: Duration = Duration::from_secs(2);
 
 /// The attempts at one node in one collection: they fail together, or not at all.
 #[derive(Debug, Default)]
