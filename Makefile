@@ -37,10 +37,17 @@ $(CACHE)/ready: $(UV) uv.lock pyproject.toml $(wildcard */pyproject.toml layers/
 demo: setup ## start all servers, send 700 transactions, break a store, stop
 	$(RUN) lovectl demo
 
+USUAL := -m 'not sam and not pqtls and not containers and not chaos'
+
+# Tests through the API wait more than they compute: the others run beside them, and are shown at the end.
 .PHONY: test
 test: setup $(ASL_VALIDATOR) ## every test: unit, integration, end to end, simulation; Rust too
 	cargo test --release --locked --manifest-path layers/rust_core/Cargo.toml -- --show-output
-	$(RUN) pytest -q -m 'not sam and not pqtls and not containers and not chaos'
+	$(RUN) pytest -q $(USUAL) -o cache_dir=$(CACHE)/beside tests/unit tests/integration > $(CACHE)/beside.log 2>&1 & beside=$$!; \
+	trap 'kill $$beside 2>/dev/null || true' EXIT; failed=0; \
+	$(RUN) pytest -q $(USUAL) tests/e2e tests/simulation || failed=1; \
+	wait $$beside || failed=1; \
+	cat $(CACHE)/beside.log; exit $$failed
 
 MINUTES ?= 10
 SEED ?=
