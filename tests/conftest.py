@@ -7,11 +7,18 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import msgspec
 import pytest
 
 if TYPE_CHECKING:
     from lovectl.access import Access
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_boto3_session() -> None:
+    """boto3's default session keeps the first credentials that it met: no module gets another's."""
+    boto3.DEFAULT_SESSION = None
 
 
 @pytest.fixture(scope="session")
