@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_boto3_session() -> None:
-    """boto3's default session keeps the first credentials that it met: no module gets another's."""
+def own_credentials() -> None:
+    """Sessions keep the first credentials that they met, also moto's: no module gets another's."""
+    from persist import field_encryption
+
     boto3.DEFAULT_SESSION = None
+    field_encryption._sessions.clear()
 
 
 @pytest.fixture(scope="session")
