@@ -122,7 +122,7 @@ def _voted(item: Item, sign_vote: SignVote) -> Item:
         votes=votes,
         stake=sum(STAKES.values()),
         final=True,
-        flags=flag_rust.merge(item.flags, flag_rust.VOTED),
+        flags=flag_rust.merge(item.flags, flag_rust.VERIFIED | flag_rust.VOTED | flag_rust.FINAL),
     )
 
 

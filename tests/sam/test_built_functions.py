@@ -101,7 +101,7 @@ def test_persist_stores_in_dynamodb_under_the_continents_key(functions: Function
     persisted = msgspec.convert(functions.invoke("PersistDynamodbFunction"), Persisted)
     assert persisted.outcome == "stored", persisted.reason
     [receipt] = persisted.receipts
-    assert (receipt.status, receipt.tier, receipt.final) == ("stored", "dynamodb", True)
+    assert (receipt.status, receipt.tier, receipt.final) == ("stored", "dynamodb", True), receipt
     again = msgspec.convert(functions.invoke("PersistDynamodbFunction"), Persisted)
     assert [one.transaction_id for one in again.receipts] == [receipt.transaction_id]
     assert copies(functions, receipt.transaction_id) == 1

@@ -17,6 +17,7 @@ from federation.transaction import parse_transaction
 from lovectl.gateway import _TemplateLoader
 from lovectl.paths import REPOSITORY
 from lovectl.sample_events import DIRECTORY, fresh_events
+from persist.record import record_of
 from send.request_form import check_form
 
 TEMPLATE = yaml.load(  # a loader of our own, which is a safe one
@@ -87,10 +88,12 @@ def test_a_stage_takes_its_event_and_the_transaction_in_it_is_the_senders(name: 
     assert all(envelope.sealed.key_id in group.wrapped_keys for group in groups)
 
 
-def test_what_persist_gets_is_final_and_rewarded() -> None:
-    [item] = msgspec.convert(event("PersistAtlasFunction"), Group).items
-    assert item.final
-    assert sum(amount for _, amount in item.rewards) == 1_000
+def test_what_persist_gets_is_final_and_rewarded_and_it_would_write_it() -> None:
+    group = msgspec.convert(event("PersistDynamodbFunction"), Group)
+    [item] = group.items
+    record, _ = record_of(item, group.continent, group.wrapped_keys, "dynamodb", 1)
+    assert record.final
+    assert sum(amount for _, amount in record.rewards) == 1_000
 
 
 def test_dispatch_reads_the_message_of_its_event() -> None:
