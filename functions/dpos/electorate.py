@@ -75,12 +75,17 @@ class GrpcElectorate:
     ) -> list[str]:
         """Give a sealed batch with its votes to the full nodes; who of them has it on disk already."""
         used_ms = int((monotonic() - self._asked_at_s) * 1000)
-        kept_by = self._core.store(
-            batch_id,
-            list(wrapped_keys.items()),
-            list(items),
-            max(STORE_DEADLINE_MS_MIN, self._deadline_ms - used_ms),
-        )
+        try:
+            kept_by = self._core.store(
+                batch_id,
+                list(wrapped_keys.items()),
+                list(items),
+                max(STORE_DEADLINE_MS_MIN, self._deadline_ms - used_ms),
+            )
+        except Exception:  # noqa: BLE001 - whatever it is
+            # One more copy is lost to the batch, not the batch itself: `persist` comes after this.
+            self._log.exception("the full nodes were not asked to keep the batch")
+            kept_by = []
         self._metrics.add_metric(
             name="kept_by_full_nodes", unit=MetricUnit.Count, value=len(kept_by)
         )

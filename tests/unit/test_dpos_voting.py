@@ -4,6 +4,7 @@ import json
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -13,11 +14,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 import federation_dag
 import flag_rust
 from dpos.delegates import Delegate, Delegates
+from dpos.electorate import GrpcElectorate
 from dpos.misconduct import record_double_votes
 from dpos.voting import Ballot, StoredItem, collect_votes
 from federation.batch import Batch, Item
+from federation.telemetry import stage_logger
 from federation.transaction import Envelope, Sealed, parse_transaction
 from lovectl.accounts import position_now, sign
+from lovectl.pki import TransportPki
 from lovectl.places import CITIES
 
 EPOCH = 3
@@ -197,6 +201,26 @@ def test_an_item_that_was_rejected_before_keeps_its_reason() -> None:
 
 def test_an_empty_batch_is_no_error() -> None:
     assert voted([], {}) == []
+
+
+def test_a_batch_that_full_nodes_can_not_be_given_goes_on_without_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pki = TransportPki.create(tmp_path / "tls")
+    client_pem = pki.client_pem_file.read_text()
+    delegates = msgspec.structs.replace(
+        DELEGATES,
+        delegates=tuple(
+            msgspec.structs.replace(one, address="127.0.0.1:1") for one in DELEGATES.delegates
+        ),
+        ca_pem=pki.ca_file.read_text(),
+        client_cert_pem=client_pem,
+        client_key_pem=client_pem,
+    )
+    electorate = GrpcElectorate(delegates, 80, 80, stage_logger("dpos"))
+    unheard_of = StoredItem((b"", "Ed25519", b"", b""), ("k", b""), ("Europe", 1, "r"), [])
+    assert electorate.keep("batch", {"k": b""}, [unheard_of] * 1_001) == []
+    assert "items are at most" in caplog.text
 
 
 def test_a_delegate_that_votes_twice_is_written_down_once_with_a_proof(

@@ -27,7 +27,7 @@ class Scenario(msgspec.Struct, frozen=True):
     continents : tuple of Continent
         Homes of the senders.
     group : str
-        Scenarios of one group run at the same time; their faults don't meet.
+        Scenarios of one group run at the same time; their faults strike different parts.
     wrapped : bool
         Needs a stack whose handlers are wrapped.
     drain_s : float
@@ -96,9 +96,7 @@ _SCENARIOS: Final[tuple[Scenario, ...]] = (
     *_each_cluster(
         "atlas by machine", ("bandwidth", "sliced", "killed", "paused", "disk_full", FLAPPING)
     ),
-    Scenario(
-        "atlas-corrupt", (), "atlas-corrupt", (_EUROPE,), damage=Fault(CORRUPT, "mongo-europe")
-    ),
+    Scenario("atlas-corrupt", (), "light nodes", (_EUROPE,), damage=Fault(CORRUPT, "mongo-europe")),
     Scenario("atlas-down", _ALL_CLUSTERS, "atlas-down"),
     Scenario(
         "atlas-and-dynamodb-down",
@@ -136,7 +134,7 @@ _SCENARIOS: Final[tuple[Scenario, ...]] = (
     Scenario(
         "immudb-corrupt",
         (*_clusters(Continent.OCEANIA), Fault(REFUSE, "dynamodb")),
-        "immudb-corrupt",
+        "full nodes",
         (Continent.OCEANIA,),
         damage=Fault(CORRUPT, "immudb"),
     ),
@@ -168,7 +166,7 @@ _SCENARIOS: Final[tuple[Scenario, ...]] = (
     Scenario("full-nodes-down", tuple(Fault(REFUSE, one) for one in FULL_NODES), "full nodes"),
     Scenario("all-nodes-down", tuple(Fault(REFUSE, one) for one in NODES), "all nodes"),
     *_of("inbox", "inbox", {REFUSE: "", "hang": "", "slow": "", "answer_lost": ""}),
-    *_of("queue", "inbox", {"duplicates": "", "late": "", "reordered": ""}),
+    *_of("queue", "inbox", {"duplicates": "one node", "late": "", "reordered": "node killed"}),
     Scenario(
         "queue-visibility-while-working",
         (
@@ -187,12 +185,16 @@ _SCENARIOS: Final[tuple[Scenario, ...]] = (
     *_of(
         "dispatch",
         "DispatchFunction",
-        {"out_of_memory": "dispatch ends", "throttled": "", "cold_start": "dispatch is cold"},
+        {
+            "out_of_memory": "dispatch ends",
+            "throttled": "throttled",
+            "cold_start": "dispatch is cold",
+        },
     ),
     *_of(
         "persist",
         "PersistAtlasFunction",
-        {"out_of_memory": "", "throttled": "", "cold_start": "persist is cold"},
+        {"out_of_memory": "", "throttled": "throttled", "cold_start": "persist is cold"},
     ),
     *_of(
         "votes",
@@ -211,10 +213,10 @@ _SCENARIOS: Final[tuple[Scenario, ...]] = (
         {"crash_before": "", "crash_after": "", "skew": "crashes"},
         wrapped=True,
     ),
-    *_of("place", "pop", {"crash_before": "skew", "time_out": ""}, wrapped=True),
-    *_of("votes", "dpos", {"crash_after": "", "time_out": ""}, wrapped=True),
+    *_of("place", "pop", {"crash_before": "skew", "time_out": "time-outs"}, wrapped=True),
+    *_of("votes", "dpos", {"crash_after": "early crashes", "time_out": "time-outs"}, wrapped=True),
     *_of("reward", "reward", {"crash_after": "late crashes"}, wrapped=True),
-    *_of("send", "send", {"crash_after": ""}, wrapped=True),
+    *_of("send", "send", {"crash_after": "early crashes"}, wrapped=True),
 )
 
 #: All scenarios by name, in the order in which they run.
