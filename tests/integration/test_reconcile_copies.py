@@ -14,11 +14,11 @@ import pymongo
 import pytest
 
 from federation.batch import rejected
+from federation.breaker import calling_as
 from federation.immudb_session import create_database
 from federation.limits import UNRECONCILED_BUCKETS
 from federation.regions import CONTINENTS
 from persist.atlas import AtlasTier
-from persist.breaker import calling_as
 from persist.dynamodb import UNRECONCILED, DynamodbTier
 from persist.immudb_tier import ImmudbTier
 from persist.kms_encryption import KmsEncryption

@@ -6,8 +6,8 @@ import pymongo
 import pytest
 from voting.late import REWARD, LateDelegates
 
+from federation.breaker import calling_as
 from persist.atlas import AtlasTier
-from persist.breaker import calling_as
 from persist.finality import Finality
 from persist.tier import TierUnavailable, fetch, store_group
 from reconcile.atlas_pending import AtlasPending
