@@ -162,13 +162,16 @@ class Injector:
 
     @contextmanager
     def _flapping(self, name: str) -> Iterator[None]:
-        def flap() -> None:
+        def flap(ended: threading.Event) -> None:
             self._proxies.down(name)
             ended.wait(FLAP_S)
             self._proxies.up(name)
 
-        with _again_and_again(flap, FLAP_S) as ended:
-            yield
+        try:
+            with _again_and_again(flap, FLAP_S):
+                yield
+        finally:
+            self._proxies.up(name)
 
     @contextmanager
     def _killed(self, name: str) -> Iterator[None]:
@@ -204,7 +207,7 @@ class Injector:
     def _out_of_memory(self, function: str) -> Iterator[None]:
         killed: list[int] = []
         with _again_and_again(
-            lambda: killed.append(self._machines.kill_handlers(function)), KILL_PAUSE_S
+            lambda _: killed.append(self._machines.kill_handlers(function)), KILL_PAUSE_S
         ):
             yield
         if not sum(killed):
@@ -252,15 +255,18 @@ class Injector:
 
 
 @contextmanager
-def _again_and_again(work: Callable[[], Any], pause_s: float) -> Iterator[threading.Event]:
-    """Do `work` now and after each pause, beside the block; what it raises is raised at its end."""
+def _again_and_again(work: Callable[[threading.Event], Any], pause_s: float) -> Iterator[None]:
+    """Do `work` now and after each pause, beside the block; what it raises is raised at its end.
+
+    It is given the event that ends it.
+    """
     ended = threading.Event()
     failures: list[Exception] = []
 
     def loop() -> None:
         try:
             while not ended.is_set():
-                work()
+                work(ended)
                 ended.wait(pause_s)
         except Exception as error:  # noqa: BLE001 - is raised again below
             failures.append(error)
@@ -268,7 +274,7 @@ def _again_and_again(work: Callable[[], Any], pause_s: float) -> Iterator[thread
     thread = threading.Thread(target=loop, name="fault")
     thread.start()
     try:
-        yield ended
+        yield
     finally:
         ended.set()
         thread.join()
