@@ -54,13 +54,9 @@ KNOCK_TIMEOUT_S: Final = 0.1
 #: So much longer than PyMongo a write may take at most.
 HANDSHAKE_GRACE_S: Final = 0.1
 
-#: The home's cluster is waited for so long before a read asks the others too.
-READ_ALONE_S: Final = 0.2
-
 Result = TypeVar("Result")
 #: The continent whose cluster is used, and the home continent whose keys are.
 _Way = tuple[str, str]
-_Fetching = asyncio.Future[tuple[Record, bytes] | Rejection | None]
 
 
 class AtlasSettings(msgspec.Struct, frozen=True):
@@ -129,7 +125,7 @@ class AtlasTier:
     def fetch(
         self, transaction_id: str, continent: str | None
     ) -> tuple[Record, bytes] | Rejection | None:
-        """From the cluster that is likely; soon, or if it lies not there, from all others beside it."""
+        """From the cluster that is likely first, then from all others side by side."""
         return self._run(self._fetch(transaction_id, continent))
 
     def canary(self, entries: Mapping[str, Entry]) -> Mapping[str, Entry | TierUnavailable]:
@@ -238,28 +234,20 @@ class AtlasTier:
     async def _fetch(
         self, transaction_id: str, likely: str | None
     ) -> tuple[Record, bytes] | Rejection | None:
-        def asked(continent: str) -> _Fetching:
-            return asyncio.ensure_future(self._fetch_from(continent, transaction_id))
-
-        asking = [asked(likely)] if likely else []
-        if asking:
-            # What lies where it is likely to lie costs one query; a cluster that hangs costs little.
-            await asyncio.wait(asking, timeout=READ_ALONE_S)
-            if asking[0].done() and not asking[0].exception() and asking[0].result():
-                return asking[0].result()
-        asking += [asked(one.value) for one in CONTINENTS if one.value != likely]
-        for one in asking:
-            # Whoever is slower than the one that has it may fail without being listened to.
-            one.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        others = [one.value for one in CONTINENTS if one.value != likely]
         unreachable: TierUnavailable | None = None
-        for answer in asyncio.as_completed(asking):
-            try:
-                found = await answer
-            except TierUnavailable as error:
-                unreachable = error
-                continue
-            if found is not None:
-                return found
+        for round_of in ([likely] if likely else []), others:
+            found = await asyncio.gather(
+                *(self._fetch_from(one, transaction_id) for one in round_of),
+                return_exceptions=True,
+            )
+            for answer in found:
+                if isinstance(answer, TierUnavailable):
+                    unreachable = answer
+                elif isinstance(answer, BaseException):
+                    raise answer
+                elif answer is not None:
+                    return answer
         if unreachable is not None:
             raise unreachable
         return None

@@ -51,7 +51,7 @@ def tier(
     key_arns: dict[str, str],
     tmp_path: Path,
     proxied: Callable[[str, int], int],
-) -> Callable[..., AtlasTier]:
+) -> Callable[[bool], AtlasTier]:
     """Makes a tier whose clusters are reached through the proxies `home` and `nearest`."""
     ports = {one: ferretdb.port for one in CONTINENTS}
     ports[HOME] = proxied("home", ferretdb.port)
@@ -63,14 +63,13 @@ def tier(
     pki = ferretdb.pki
     routes = Routes(uris, pki.ca_file.read_text(), pki.client_pem_file.read_text())
 
-    def make(allow_cross_region: bool, read_timeout_ms: int = 1_000) -> AtlasTier:
+    def make(allow_cross_region: bool) -> AtlasTier:
         settings = AtlasSettings(
             kms_key_arns=msgspec.json.encode(key_arns).decode(),
             allow_cross_region=allow_cross_region,
             persist_timeout_ms=TIMEOUT_MS,
             persist_slow_ms=TIMEOUT_MS,
             cold_timeout_ms=3_000,
-            read_timeout_ms=read_timeout_ms,
             breaker_patience_s=1.0,
         )
         return AtlasTier(settings, Router(Fixed(routes), RouterSettings()), tmp_path)
@@ -119,25 +118,6 @@ def test_what_lies_away_is_found_while_home_is_down_and_when_it_is_back(
         )
         assert found["content"]["note"] == "away"
         assert found["receipt"] == msgspec.to_builtins(receipt)
-
-
-def test_a_home_that_hangs_does_not_hold_up_what_lies_elsewhere(
-    tier: Any, toxiproxy: Any, groups: Any
-) -> None:
-    item = groups.item(content={"note": "away"})
-    toxiproxy.api.down("home")
-    (receipt,) = store_group(groups.group(item), "atlas", tier(True)).receipts
-    toxiproxy.api.up("home")
-    store = tier(True, read_timeout_ms=60_000)
-    # Connected, so that it is the query that hangs.
-    assert fetch("0" * 64, HOME, store, groups.private_keys, groups.to_a_party) == {
-        "outcome": "absent"
-    }
-    toxiproxy.api.toxic("home", "timeout", timeout=0)
-    found = fetch(receipt.transaction_id, HOME, store, groups.private_keys, groups.to_a_party)
-    assert found["receipt"] == msgspec.to_builtins(receipt)
-    # It has not even failed yet: nobody waited for it.
-    assert store._breakers[HOME].reads.state().why == ""
 
 
 def test_away_from_home_it_is_the_home_s_kms_key_that_opens_it(
