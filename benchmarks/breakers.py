@@ -37,7 +37,7 @@ IMPORT: Final = (
 )
 #: As PyPI had them on the day of the measurement; `kept` is our reading of repository and releases.
 KNOWN: Final = {
-    "ours": ("persist.breaker", "MIT", "this repository", "—"),
+    "ours": ("federation.breaker", "MIT", "this repository", "—"),
     "purgatory": ("purgatory", "MIT", "2024-11-02", "no release for two years"),
     "pybreaker": (
         "pybreaker",
@@ -63,8 +63,8 @@ class Resting(Exception):
 
 
 def ours() -> tuple[Call, AsyncCall | None]:
-    """`persist.breaker`, used as the tiers use it."""
-    from persist.breaker import Breaker
+    """`federation.breaker`, used as the tiers use it."""
+    from federation.breaker import Breaker
 
     breaker = Breaker("bench", REST_S)
 

@@ -25,6 +25,7 @@ from pymongo.errors import (
 from pymongo.uri_parser import parse_uri
 from pymongocrypt.errors import MongoCryptError
 
+from federation.breaker import Breaker, BreakerState, StoreBreakers, caller_now, calling_as
 from federation.limits import BREAKER_PATIENCE_S, CANARY_KEPT_S
 from federation.regions import CLUSTERS, CONTINENTS, NEAREST, Continent
 from federation.route_providers import RoutesUnavailable
@@ -40,7 +41,6 @@ from persist.atlas_documents import (
     rejections_in,
     settled,
 )
-from persist.breaker import Breaker, BreakerState, StoreBreakers, caller_now, calling_as
 from persist.breaker_changes import note_change
 from persist.customer_keys import CustomerKeys
 from persist.encryption_schema import CANARY, DATABASE, TRANSACTIONS
@@ -54,6 +54,8 @@ REJECTIONS: Final = "rejections"
 #: A refused or unroutable server is found out by a bare connection first, faster than by PyMongo's
 #: server selection, which goes on trying for all of its time-out.
 KNOCK_TIMEOUT_S: Final = 0.1
+#: So much longer than PyMongo a write may take at most.
+HANDSHAKE_GRACE_S: Final = 0.1
 
 #: The home's cluster is waited for so long before a read asks the others too.
 READ_ALONE_S: Final = 0.2
@@ -345,14 +347,21 @@ class AtlasTier:
         try:
             handler = await self._handler(way)
             started_s = time.perf_counter()
-            with pymongo.timeout((timeout_ms or self._settings.persist_timeout_ms) / 1000):
-                try:
-                    answer = await work(handler)
-                except AutoReconnect as error:
-                    if isinstance(error, NetworkTimeout):
-                        raise
-                    # A connection from before a restart; what is tried is insert-only.
-                    answer = await work(handler)
+            limit_s = (timeout_ms or self._settings.persist_timeout_ms) / 1000
+            # PyMongo's own limit names what was waited for, but holds for no TLS handshake.
+            with pymongo.timeout(limit_s):
+                async with asyncio.timeout(limit_s + HANDSHAKE_GRACE_S):
+                    if not breaker.is_trusted():
+                        # The driver would look for a server that is gone until the time is over.
+                        await _knock(self._handlers[way].route.uri)
+                    try:
+                        answer = await work(handler)
+                    except AutoReconnect as error:
+                        if isinstance(error, NetworkTimeout):
+                            raise
+                        # A connection from before a restart; what is tried is insert-only.
+                        await _knock(self._handlers[way].route.uri)
+                        answer = await work(handler)
         except RoutesUnavailable as error:
             kms.abandoned()
             breaker.failed(error.reason)

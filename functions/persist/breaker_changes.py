@@ -2,8 +2,8 @@
 
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
+from federation.breaker import BreakerState
 from federation.telemetry import NAMESPACE, stage_logger
-from persist.breaker import BreakerState
 
 _log = stage_logger("persist")
 

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from federation.batch import Group, Tier
-from persist.breaker import BreakerState, calling_as
+from federation.breaker import BreakerState, calling_as
 from persist.record import (
     Inconsistent,
     RecordDamaged,

@@ -8,9 +8,9 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
 from federation.aws_clients import dynamodb_client
+from federation.breaker import BreakerState, StoreBreakers, calling_as
 from federation.limits import BREAKER_PATIENCE_S, CANARY_KEPT_S, UNRECONCILED_BUCKETS
 from federation.settings import load_settings
-from persist.breaker import BreakerState, StoreBreakers, calling_as
 from persist.breaker_changes import note_change
 from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from federation.audit import record_store_refusal
+from federation.breaker import BreakerState, StoreBreakers, calling_as
 from federation.immudb_session import (
     ConditionFailed,
     ImmudbSession,
@@ -20,7 +21,6 @@ from federation.immudb_session import (
 from federation.limits import BREAKER_PATIENCE_LAST_TIER_S
 from federation.secrets import read_secret
 from federation.settings import load_settings
-from persist.breaker import BreakerState, StoreBreakers, calling_as
 from persist.breaker_changes import note_change
 from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption

@@ -18,12 +18,12 @@ from botocore.exceptions import BotoCoreError, ClientError
 from cryptography.exceptions import InvalidTag
 
 from federation.audit import record_key_use
+from federation.breaker import BreakerState, StoreBreakers
 from federation.limits import (
     RECORD_KEY_LIFETIME_S,
     RECORD_KEY_USES_MAX,
     RECORD_KEYS_MAX,
 )
-from persist.breaker import BreakerState, StoreBreakers
 from persist.customer_keys import CustomerKeys
 from persist.kms_guard import KmsGuard
 from persist.record import RecordDamaged

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError
 
-from persist.breaker import StoreBreakers
+from federation.breaker import StoreBreakers
 
 _SERVER_ERROR: Final = 500
 #: Answers that say "not now", of which KMS gives some with status 400.

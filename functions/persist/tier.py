@@ -7,9 +7,9 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from federation.batch import Group, Item, Persisted, Receipt, Tier
+from federation.breaker import BreakerState, calling_as
 from federation.errors import FederationError
 from federation.transaction import Header
-from persist.breaker import BreakerState, calling_as
 from persist.readers import NoncesUnavailable, ReadForbidden, Share
 from persist.record import (
     Inconsistent,

@@ -3,10 +3,9 @@
 One BatchGetItem reads a batch's senders. Writes are conditional (a newer observation is never
 overwritten by an older one), one for each sender, side by side: BatchWriteItem takes no condition,
 and a transaction would let one stale sender spoil the others. If the table can't be reached the
-travel rule is skipped, and after a few failures not even tried for a while.
+travel rule is skipped, and after two failures not even tried for a while.
 """
 
-import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Final
@@ -14,11 +13,12 @@ from typing import Any, Final
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 
+from federation.breaker import Breaker
 from pop.place import LastPosition
 
 WRITES_AT_ONCE: Final = 8
-FAILURES_MAX: Final = 3
-REST_S: Final = 5.0
+#: No canary tries this table: a batch does, so often.
+REST_S: Final = 15.0
 #: DynamoDB takes at most 100 keys in one BatchGetItem.
 KEYS_MAX: Final = 100
 
@@ -40,26 +40,32 @@ class Positions:
         self._table = table
         self._timeout_s = timeout_ms / 1000
         self._pool = ThreadPoolExecutor(WRITES_AT_ONCE, thread_name_prefix="positions")
-        self._failures = 0
-        self._resting_until_s = 0.0
+        self._breaker = Breaker("positions", patience_s=REST_S)
+        #: The batch that is in work may use the table: reading and writing are one try.
+        self._allowed = False
 
     def read(self, senders: Iterable[str]) -> dict[str, LastPosition]:
         """The known last positions; empty when the table can't be reached."""
         wanted = list(senders)[:KEYS_MAX]
-        if not wanted or self._resting():
+        self._allowed = bool(wanted) and self._breaker.allows()
+        if not self._allowed:
             return {}
         request = {self._table: {"Keys": [{"sender": {"S": sender}} for sender in wanted]}}
         try:
             found = self._client.batch_get_item(RequestItems=request)["Responses"]
-        except (BotoCoreError, ClientError):
-            self._failed()
+        except (BotoCoreError, ClientError) as error:
+            self._breaker.failed(type(error).__name__)
+            self._allowed = False
             return {}
-        self._failures = 0
         return {item["sender"]["S"]: _position(item) for item in found.get(self._table, [])}
 
     def write(self, newest: Mapping[str, LastPosition]) -> None:
-        """Keep these positions where they are newer than the known ones; failure is tolerated."""
-        if not newest or self._resting():
+        """Keep these where they are newer than those that `read` gave before; failure is tolerated."""
+        if not self._allowed:
+            return
+        if not newest:
+            # Only a write that arrives as well tells that the table is well.
+            self._breaker.abandoned()
             return
         writes: list[Future[None]] = [
             self._pool.submit(self._put, sender, position) for sender, position in newest.items()
@@ -67,8 +73,11 @@ class Positions:
         done, late = wait(writes, timeout=self._timeout_s)
         for future in late:
             future.cancel()
-        if late or any(future.exception() is not None for future in done):
-            self._failed()
+        failures = [error for future in done if (error := future.exception()) is not None]
+        if late or failures:
+            self._breaker.failed(type(failures[0]).__name__ if failures else "no answer in time")
+        else:
+            self._breaker.succeeded()
 
     def _put(self, sender: str, position: LastPosition) -> None:
         fields = msgspec.to_builtins(position)
@@ -84,14 +93,6 @@ class Positions:
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise
-
-    def _resting(self) -> bool:
-        return time.monotonic() < self._resting_until_s
-
-    def _failed(self) -> None:
-        self._failures += 1
-        if self._failures >= FAILURES_MAX:
-            self._resting_until_s = time.monotonic() + REST_S
 
 
 def _position(item: Mapping[str, Mapping[str, str]]) -> LastPosition:

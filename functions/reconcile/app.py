@@ -14,6 +14,7 @@ from botocore.config import Config
 
 from federation.aws_clients import dynamodb_client
 from federation.batch import Grouped
+from federation.breaker import calling_as
 from federation.limits import (
     COPIES_READ_S,
     COPIES_ROUND_S,
@@ -24,7 +25,6 @@ from federation.registry_source import read_delegates
 from federation.settings import load_settings
 from federation.telemetry import NAMESPACE, stage_handler, stage_logger
 from persist.atlas import AtlasTier, connect_atlas
-from persist.breaker import calling_as
 from persist.dynamodb import DynamodbTier, connect_dynamodb
 from persist.immudb_tier import ImmudbTier, connect_immudb
 from persist.tier import TierUnavailable

@@ -58,7 +58,7 @@ class TierReader:
         ------
         Problem
             400 for what is no id, 404 when no tier has it, 403 for who may not read it, 503 when no
-            tier that answers has it but one does not answer: it may lie there.
+            tier that answers has stored it but one does not answer: it may lie there.
         """
         if len(transaction_id) != _ID_DIGITS or not _HEX_DIGITS.issuperset(transaction_id):
             raise Problem(
@@ -73,15 +73,22 @@ class TierReader:
             "continent": continent,
             "reader": reader,
         }
-        unreachable = []
+        unreachable: list[str] = []
+        rejected: dict[str, Any] | None = None
         for tier in TIERS:
             answer = self._ask(tier, request)
             if answer["outcome"] == "found":
-                return {name: answer[name] for name in _SHOWN if name in answer}
+                found = {name: answer[name] for name in _SHOWN if name in answer}
+                if found["receipt"]["status"] != "rejected":
+                    return found
+                # A repetition may be refused in a tier that doesn't know the one that was stored.
+                rejected = rejected or found
             if answer["outcome"] == "forbidden":
                 raise Refused(HTTPStatus.FORBIDDEN, answer["detail"], reason=answer["reason"])
             if answer["outcome"] == "unavailable":
                 unreachable.append(tier)
+        if rejected is not None and not unreachable:
+            return rejected
         if unreachable:
             raise Problem(
                 HTTPStatus.SERVICE_UNAVAILABLE,

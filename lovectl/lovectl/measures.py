@@ -40,15 +40,20 @@ def spread(values_ms: Sequence[float]) -> Spread | None:
 
 def stage_times(lines: Iterable[str]) -> dict[str, list[float]]:
     """The values of metric `stage_ms` by stage, from log lines of which some are EMF documents."""
-    times: defaultdict[str, list[float]] = defaultdict(list)
+    return metric_values(lines, "stage_ms")
+
+
+def metric_values(lines: Iterable[str], metric: str) -> dict[str, list[float]]:
+    """The values of a metric by service, from log lines of which some are EMF documents."""
+    found: defaultdict[str, list[float]] = defaultdict(list)
     for line in lines:
         document = _emf(line)
-        if document is None or "stage_ms" not in document:
+        if document is None or metric not in document:
             continue
-        value = document["stage_ms"]
+        value = document[metric]
         values = value if isinstance(value, list) else [value]
-        times[str(document.get("service", "unknown"))].extend(float(one) for one in values)
-    return dict(times)
+        found[str(document.get("service", "unknown"))].extend(float(one) for one in values)
+    return dict(found)
 
 
 def _emf(line: str) -> Mapping[str, Any] | None:

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from federation.breaker import calling_as
 from federation.regions import CONTINENTS
 from federation.routing import start_router
 from lovectl.processes import free_ports
 from lovectl.servers import FerretDbServer
 from persist.atlas import AtlasSettings, AtlasTier
-from persist.breaker import calling_as
 from persist.canary import run_canary
 from persist.kms_encryption import KmsEncryption
 from persist.tier import TierUnavailable, store_group

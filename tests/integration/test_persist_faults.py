@@ -9,13 +9,13 @@ import msgspec
 import pymongo
 import pytest
 
+from federation.breaker import StoreBreakers
 from federation.limits import CANARY_KEPT_S
 from federation.regions import CONTINENTS
 from federation.route_providers import Routes, RoutesUnavailable
 from federation.routing import Router, RouterSettings
 from lovectl.processes import free_ports
 from persist.atlas import AtlasSettings, AtlasTier
-from persist.breaker import StoreBreakers
 from persist.canary import run_canary
 from persist.dynamodb import DynamodbTier
 from persist.immudb_tier import ImmudbTier

@@ -74,5 +74,5 @@ def test_a_dispatch_that_acknowledges_before_it_stores_is_caught(
     assert report["accepted"] >= ACCEPTED_MIN
     assert 0 < report["lost"] < report["accepted"]
     assert report["lost"] == report["accepted"] - report["stored"]
-    assert {one["rule"] for one in report["violations"]} == {"lost"}
+    assert {one["rule"] for one in report["violations"]} == {"lost", "no_receipt"}
     assert report["verdict"] == "broken"

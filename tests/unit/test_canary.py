@@ -163,7 +163,7 @@ def test_an_atlas_that_does_not_answer_is_down_for_every_continent(
 
 
 def test_what_a_tier_answers_is_what_the_canary_reads() -> None:
-    from persist.breaker import BreakerState
+    from federation.breaker import BreakerState
     from persist.canary import CanaryPart, CanaryReport
 
     said = CanaryReport(

@@ -20,7 +20,7 @@ from lovectl.chaos.evidence import (
     StoredRejection,
 )
 from lovectl.chaos.history import Answered, History, Seen, Sent
-from lovectl.chaos.judge import RULES, judge, vote_message
+from lovectl.chaos.judge import RULES, judge, judge_reconciled, vote_message
 
 STAKES = {"light-1": 3, "light-2": 3, "full-1": 1}
 REWARD = 1_000
@@ -99,6 +99,8 @@ class Run:
             "continent": "Europe",
             "shard": 3,
             "final": True,
+            "stored_at_ms": 3,
+            "cluster": None,
             **changes,
         }
         self.events.append(Seen(4, SCENARIO, self.name, receipt))
@@ -174,6 +176,74 @@ def test_a_202_for_an_id_that_no_sent_document_has_is_found(run: Run) -> None:
     assert run.broken() == {"misnamed", "lost"}
 
 
+def test_a_202_that_leaves_out_a_transaction_of_its_post_is_found(run: Run) -> None:
+    other = run.signed(1)
+    named = [run.name, transaction_id(other)]
+    run.events += [run.sent(other), Answered(2, SCENARIO, 202, named, [run.name])]
+    assert run.broken() == {"misnamed"}
+
+
+def test_what_its_sender_did_not_sign_is_altered(run: Run) -> None:
+    run.document["signature"] = run.signed(1)["signature"]
+    run.change(signature=run.document["signature"])
+    assert run.broken() == {"altered"}
+
+
+def rival(run: Run) -> dict[str, Any]:
+    """Another accepted transaction of the same nonce."""
+    other = run.signed()
+    name = transaction_id(other)
+    run.events += [run.sent(other), Answered(2, SCENARIO, 202, [name], [name])]
+    return other
+
+
+def refusal(run: Run, name: str) -> StoredRejection:
+    return StoredRejection("atlas", "Europe", name, run.account.account_id, "nonce_conflict")
+
+
+def test_of_two_with_one_nonce_the_one_that_is_refused_is_not_lost(run: Run) -> None:
+    run.rejections = [refusal(run, transaction_id(rival(run)))]
+    assert run.broken() == set()
+    found = judge(History(run.events), Evidence(run.copies, run.rejections), run.federation)
+    assert (found.accepted, found.stored, found.conceded) == (1, 1, 1)
+
+
+def test_of_two_with_one_nonce_one_whose_refusal_is_not_recorded_is_lost(run: Run) -> None:
+    rival(run)
+    assert run.broken() == {"lost"}
+
+
+def test_a_conflict_over_a_nonce_that_nobody_holds_is_no_reason_to_refuse(run: Run) -> None:
+    run.copies = []
+    run.rejections = [refusal(run, run.name)]
+    assert run.broken() == {"lost", "rejected"}
+
+
+def left_undone(run: Run) -> set[str]:
+    evidence = Evidence(run.copies, run.rejections)
+    return {one.rule for one in judge_reconciled(History(run.events), evidence)}
+
+
+def test_what_is_home_and_final_leaves_nothing_undone(run: Run) -> None:
+    assert left_undone(run) == set()
+
+
+def test_what_reconcile_has_not_brought_home_is_found(run: Run) -> None:
+    run.change(tier="dynamodb", place="")
+    assert left_undone(run) == {"not_home"}
+
+
+def test_what_reconcile_has_not_made_final_is_found(run: Run) -> None:
+    run.change(final=False, votes=[], stake=0, rewards=[])
+    assert left_undone(run) == {"not_final"}
+
+
+def test_a_copy_whose_nonce_is_held_at_home_may_stay_where_it_is(run: Run) -> None:
+    pending: dict[str, Any] = {"final": False, "votes": [], "stake": 0, "rewards": []}
+    run.copies.append(run.copy(rival(run), tier="dynamodb", place="", **pending))
+    assert left_undone(run) == set()
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -218,6 +288,11 @@ def test_a_guest_that_names_its_cluster_is_not_misplaced(run: Run) -> None:
     assert run.broken() == set()
 
 
+def test_a_guest_that_names_another_cluster_is_misplaced(run: Run) -> None:
+    run.change(place="MiddleEast", cluster="mongo-asia")
+    assert run.broken() == {"misplaced"}
+
+
 def test_a_record_of_another_home_is_misplaced(run: Run) -> None:
     run.change(place="Asia", continent="Asia")
     assert run.broken() == {"misplaced"}
@@ -225,17 +300,23 @@ def test_a_record_of_another_home_is_misplaced(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"tier": "immudb"}, {"continent": "Asia"}, {"shard": 4}, {"transaction_id": "cd" * 32}],
+    [
+        {"tier": "immudb"},
+        {"continent": "Asia"},
+        {"shard": 4},
+        {"stored_at_ms": 4},
+        {"cluster": "mongo-asia"},
+        {"transaction_id": "cd" * 32},
+    ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_a_receipt_that_names_another_place_is_false(run: Run, changes: dict[str, Any]) -> None:
-    if changes.get("tier"):
-        run.change(tier="dynamodb", place="")
     run.receipt(**changes)
     assert run.broken() == {"false_receipt"}
 
 
 def test_a_receipt_stays_true_once_its_copy_was_brought_home(run: Run) -> None:
+    run.copies.append(run.copy(run.document, tier="immudb", place="", reconciled=True))
     run.receipt(tier="immudb")
     assert run.broken() == set()
 

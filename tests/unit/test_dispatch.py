@@ -11,6 +11,7 @@ from botocore.stub import ANY, Stubber
 from dispatch import app
 from federation.backoff import pause_s
 from federation.transaction import Envelope
+from lovectl.measures import metric_values
 from send.city_dag_handler import pack
 
 ARN = "arn:aws:states:eu-central-1:000000000000:stateMachine:pipeline"
@@ -42,7 +43,7 @@ def sqs_event(envelope: Callable[[int, int, int], Envelope]) -> SqsEvent:
     return make
 
 
-def succeeded(*numbers: int) -> dict[str, Any]:
+def succeeded(*numbers: int, stored_at_ms: int = 400) -> dict[str, Any]:
     """The answer of an execution that ends with receipts for these transactions."""
     receipts = [
         {
@@ -53,7 +54,7 @@ def succeeded(*numbers: int) -> dict[str, Any]:
             "continent": "Europe",
             "shard": 1,
             "final": True,
-            "stored_at_ms": 400,
+            "stored_at_ms": stored_at_ms,
         }
         for number in numbers
     ]
@@ -123,6 +124,28 @@ def test_messages_whose_transactions_all_have_receipts_are_acknowledged(
 ) -> None:
     dispatch.expect_execution(succeeded(1, 2, 3))
     assert dispatch.again(sqs_event([1, 2], [3])) == []
+
+
+@pytest.mark.parametrize(
+    ("stored_at_ms", "measured"),
+    # Accepted at 2; the clock stands at 4,000 before, and at 5,002 when the receipts are there.
+    [(4_500, 5_000.0), (1_502, 1_500.0)],
+    ids=["now: the write itself is counted", "by an earlier delivery"],
+)
+def test_how_long_storing_took_is_measured_until_the_receipts_are_there(
+    dispatch: Dispatch,
+    sqs_event: SqsEvent,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stored_at_ms: int,
+    measured: float,
+) -> None:
+    clock = iter([4_000, 5_002])
+    monkeypatch.setattr(app, "_now_ms", lambda: next(clock))
+    dispatch.expect_execution(succeeded(2, stored_at_ms=stored_at_ms))
+    assert dispatch.again(sqs_event([2])) == []
+    values = metric_values(capsys.readouterr().out.splitlines(), "stored_after_ms")
+    assert values == {"dispatch": [measured]}
 
 
 def test_a_message_with_one_receipt_missing_comes_again_alone(

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from lovectl import load
-from lovectl.load import Request, _batch_times_ms, _drive
+from lovectl.load import Request, _drive
 
 
 class Api(BaseHTTPRequestHandler):
@@ -72,12 +72,3 @@ def test_an_api_that_is_not_reached_claims_nothing(monkeypatch: pytest.MonkeyPat
     sent = asyncio.run(_drive(nowhere, [partial(_requests, 2)], 100.0))
     assert sent.ids == []
     assert dict(sent.statuses) == {"ConnectError": 2}
-
-
-def test_a_batch_takes_from_its_first_202_to_its_last_record(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    known = {"a": (100, 250), "b": (101, 400), "c": (100, 90)}
-    monkeypatch.setattr(load, "_stored_at", lambda access, ids: {one: known[one] for one in ids})
-    nobody: Any = None
-    assert _batch_times_ms(nobody, [["a", "b"], ["c"]]) == [300.0, 0.0]

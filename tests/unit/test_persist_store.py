@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import flag_rust
-from persist.breaker import BreakerState
+from federation.breaker import BreakerState
 from persist.canary import run_canary
 from persist.record import Record, RecordDamaged, Rejection, open_content, record_of
 from persist.tier import Entry, Inserted, Part, TierUnavailable, ask, fetch, store_group

@@ -303,10 +303,32 @@ def test_what_a_tier_forbids_is_403_is_written_down_and_no_other_tier_is_asked(
 
 
 def test_only_what_a_tier_shares_is_shown(call: Call, tiers: Lambda) -> None:
-    sealed = {"outcome": "found", "receipt": {}, "header": {}, "sealed": {"key_id": "k"}, "x": 1}
+    receipt = {"status": "stored"}
+    sealed = {"outcome": "found", "receipt": receipt, "header": {}, "sealed": {}, "x": 1}
     tiers.answers["atlas"] = sealed
     answer = call("GET", f"/api/transaction/{'a' * 64}")
     assert json.loads(answer["body"]).keys() == {"receipt", "header", "sealed"}
+
+
+REJECTED = {"outcome": "found", "receipt": {"status": "rejected"}, "header": {}}
+
+
+def test_a_repetition_s_rejection_does_not_hide_what_is_stored_elsewhere(
+    call: Call, tiers: Lambda
+) -> None:
+    tiers.answers["atlas"] = REJECTED
+    tiers.answers["immudb"] = {"outcome": "found", "receipt": {"status": "stored"}}
+    answer = call("GET", f"/api/transaction/{'a' * 64}")
+    assert json.loads(answer["body"])["receipt"] == {"status": "stored"}
+
+
+def test_a_rejection_is_told_only_if_every_tier_answers(call: Call, tiers: Lambda) -> None:
+    tiers.answers["dynamodb"] = REJECTED
+    answer = call("GET", f"/api/transaction/{'a' * 64}")
+    assert json.loads(answer["body"])["receipt"] == {"status": "rejected"}
+    tiers.answers["atlas"] = {"outcome": "unavailable", "reason": "down"}
+    answer = call("GET", f"/api/transaction/{'a' * 64}")
+    assert answer["statusCode"] == HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def test_lines_of_one_field_are_joined() -> None:

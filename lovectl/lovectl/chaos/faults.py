@@ -11,14 +11,16 @@ import msgspec
 from lovectl.access import Access
 from lovectl.chaos.files import corrupted_byte, restored_byte
 from lovectl.chaos.machines import Machines
-from lovectl.chaos.queues import Inbox
+from lovectl.chaos.queues import Inbox, NotStruck
 from lovectl.toxiproxy import Toxiproxy
+from lovectl.warm import ALIAS
 
 #: Kind to its toxics: (type, stream, attributes). `upstream` is from the client to the store.
 TOXICS: Final[dict[str, list[tuple[str, str, dict[str, int]]]]] = {
     # Accepts, passes nothing on in either direction.
     "hang": [("timeout", "upstream", {"timeout": 0}), ("timeout", "downstream", {"timeout": 0})],
-    "slow": [("latency", "downstream", {"latency": 400, "jitter": 300})],
+    # Around what a local write may take (1.5 s; 1.2 s count as slow): in time, too slow, too late.
+    "slow": [("latency", "downstream", {"latency": 1_300, "jitter": 500})],
     "reset": [("reset_peer", "downstream", {"timeout": 0})],
     # Closed in the middle of the first answer, which is a TLS handshake's or a reply's.
     "cut_answer": [("limit_data", "downstream", {"bytes": 2_500})],
@@ -55,6 +57,7 @@ KINDS: Final = (
     *HANDLER_KINDS,
 )
 
+RESERVED: Final = "ReservedConcurrentExecutions"
 FLAP_S: Final = 0.7
 #: A handler that is killed this often gets some work done in between.
 KILL_PAUSE_S: Final = 1.5
@@ -186,34 +189,56 @@ class Injector:
     @contextmanager
     def _corrupt(self, name: str) -> Iterator[None]:
         self._machines.stop(name)
-        damage = corrupted_byte(self._machines.data(name), self._machines.needles(name))
+        damage = None
         try:
+            damage = corrupted_byte(self._machines.data(name), self._machines.needles(name))
             self._machines.start(name, must_serve=False)
             yield
         finally:
             self._machines.stop(name)
-            restored_byte(damage)
+            if damage is not None:
+                restored_byte(damage)
             self._machines.start(name)
 
     @contextmanager
     def _out_of_memory(self, function: str) -> Iterator[None]:
-        with _again_and_again(lambda: self._machines.kill_handlers(function), KILL_PAUSE_S):
+        killed: list[int] = []
+        with _again_and_again(
+            lambda: killed.append(self._machines.kill_handlers(function)), KILL_PAUSE_S
+        ):
             yield
+        if not sum(killed):
+            raise NotStruck(f"{function} had no process that could have been out of memory")
 
     @contextmanager
     def _cold_start(self, function: str) -> Iterator[None]:
         if not self._machines.kill_handlers(function):
-            raise RuntimeError(f"{function} has no warm process that could be taken away")
+            raise NotStruck(f"{function} has no warm process that could be taken away")
         yield
 
     @contextmanager
     def _throttled(self, function: str) -> Iterator[None]:
         name = self._functions[function]
-        self._lambda.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
+        version = self._lambda.get_alias(FunctionName=name, Name=ALIAS)["FunctionVersion"]
+        reserved = self._lambda.get_function_concurrency(FunctionName=name).get(RESERVED)
+        self._lambda.put_function_concurrency(FunctionName=name, **{RESERVED: 0})
         try:
+            # MiniStack throttles the function itself only; on AWS its versions share what is reserved.
+            self._lambda.update_alias(FunctionName=name, Name=ALIAS, FunctionVersion="$LATEST")
+            self._must_be_throttled(name)
             yield
         finally:
+            self._lambda.update_alias(FunctionName=name, Name=ALIAS, FunctionVersion=version)
             self._lambda.delete_function_concurrency(FunctionName=name)
+            if reserved is not None:
+                self._lambda.put_function_concurrency(FunctionName=name, **{RESERVED: reserved})
+
+    def _must_be_throttled(self, name: str) -> None:
+        try:
+            self._lambda.invoke(FunctionName=name, Qualifier=ALIAS, Payload=b"{}")
+        except self._lambda.exceptions.TooManyRequestsException:
+            return
+        raise NotStruck(f"{name} answers, though it may not run")
 
     @contextmanager
     def _handler(self, fault: Fault) -> Iterator[None]:

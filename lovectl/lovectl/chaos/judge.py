@@ -1,14 +1,14 @@
 """Proves from a history and from what lies in the stores what became of every transaction.
 
 Pure functions over plain data, in the manner of Jepsen: a history, a checker, a verdict. Nothing
-here calls the functions' code: ids by an independent JCS (RFC 8785), votes by pyca/cryptography
-(Ed25519: RFC 8032, ML-DSA: FIPS 204).
+here calls the functions' code: ids by an independent JCS (RFC 8785), signatures and votes by
+pyca/cryptography (Ed25519: RFC 8032, ML-DSA: FIPS 204).
 """
 
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -16,9 +16,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey, MLDSA65PublicKey
 
+from federation.regions import CLUSTERS, Continent
 from lovectl.chaos.canonical import canonical_bytes, header_bytes
 from lovectl.chaos.evidence import Evidence, Federation, StoredCopy
-from lovectl.chaos.history import History, Sent
+from lovectl.chaos.history import ACCEPTED, History, Sent
 
 #: `love-vote-v1\0`, epoch, id, sender, nonce: see nodes/README.md.
 VOTE_DOMAIN: Final = b"love-vote-v1\0"
@@ -34,8 +35,8 @@ RULES: Final = {
     "lost": "an accepted transaction is stored",
     "duplicated": "it is stored once, but for copies marked as reconciled",
     "rejected": "what was accepted is not rejected afterwards",
-    "misnamed": "the id that the API gives is the hash of what was sent",
-    "altered": "header, key and signature are byte for byte what the client signed",
+    "misnamed": "a 202 names each transaction of its post, by the hash of what was sent",
+    "altered": "header, key and signature are byte for byte what the client signed, and it did sign",
     "unreadable": "an independent reader opens the content, and it is what was sent",
     "misplaced": "a record lies in its own continent's cluster, or in the one that it names",
     "false_receipt": "a receipt tells where the transaction lies, and whether it is final",
@@ -45,7 +46,11 @@ RULES: Final = {
     "false_reward": "a final transaction pays its reward exactly, by stake, to those who voted",
     "stranger": "nothing is stored that this run did not send",
     "damaged": "everything in a store can be read as a record",
+    "not_home": "after reconcile a transaction lies in an Atlas cluster",
+    "not_final": "after reconcile it is final",
 }
+#: Why the later one of two transactions that share sender and nonce is refused.
+CONFLICT: Final = "nonce_conflict"
 
 
 class Violation(msgspec.Struct, frozen=True):
@@ -61,6 +66,11 @@ class Judgement(msgspec.Struct, frozen=True):
 
     Attributes
     ----------
+    accepted : int
+        Without the conceded ones.
+    conceded : int
+        Accepted for processing, then rejected on record, as another transaction of the same sender
+        and nonce is stored.
     lost, duplicated : int
         Transactions, not copies.
     per_tier : mapping of tier to copies that count
@@ -76,6 +86,7 @@ class Judgement(msgspec.Struct, frozen=True):
     per_tier: dict[str, int]
     reconciled: int
     violations: list[Violation]
+    conceded: int = 0
 
     @property
     def holds(self) -> bool:
@@ -85,15 +96,19 @@ class Judgement(msgspec.Struct, frozen=True):
 
 def judge(history: History, evidence: Evidence, federation: Federation) -> Judgement:
     """Hold what lies in the stores against what the client was promised."""
-    copies: defaultdict[str, list[StoredCopy]] = defaultdict(list)
-    for copy in evidence.copies:
-        if copy.sender in history.senders or copy.transaction_id in history.sent:
-            copies[copy.transaction_id].append(copy)
+    copies = _copies(history, evidence)
     mine = [copy for found in copies.values() for copy in found]
+    conceded = _conceded(history, evidence, copies)
+    promised = [one for one in history.accepted_at_ms if one not in conceded]
     violations = [
-        *_missing(history, copies),
+        *_misnamed(history),
+        *(
+            Violation("lost", one, "accepted, but in no store")
+            for one in promised
+            if one not in copies
+        ),
         *_twice(copies),
-        *_rejected(history, evidence, copies),
+        *_rejected(promised, evidence, copies),
         *(found for copy in mine for found in _copy_faults(copy, history, federation)),
         *_double_final(mine),
         *_false_receipts(history, evidence, copies),
@@ -104,9 +119,9 @@ def judge(history: History, evidence: Evidence, federation: Federation) -> Judge
     ]
     live = [copy for copy in mine if not copy.reconciled]
     return Judgement(
-        accepted=len(history.accepted_at_ms),
-        stored=sum(one in copies for one in history.accepted_at_ms),
-        final=sum(any(c.final for c in copies.get(one, ())) for one in history.accepted_at_ms),
+        accepted=len(promised),
+        stored=sum(one in copies for one in promised),
+        final=sum(any(c.final for c in copies.get(one, ())) for one in promised),
         lost=_transactions(violations, "lost"),
         duplicated=_transactions(violations, "duplicated"),
         per_tier={
@@ -114,19 +129,74 @@ def judge(history: History, evidence: Evidence, federation: Federation) -> Judge
         },
         reconciled=len(mine) - len(live),
         violations=violations,
+        conceded=len(conceded),
     )
+
+
+def judge_reconciled(history: History, evidence: Evidence) -> list[Violation]:
+    """What `reconcile` has left undone, once it says that nothing is left to do.
+
+    Not so a copy whose nonce another transaction holds at home: it is parked for its operator.
+    """
+    copies = _copies(history, evidence)
+    conceded = _conceded(history, evidence, copies)
+    holders = {
+        (copy.sender, copy.nonce): copy.transaction_id
+        for found in copies.values()
+        for copy in found
+        if copy.final and copy.tier == "atlas"
+    }
+    violations = []
+    for one in history.accepted_at_ms:
+        sent = history.sent.get(one)
+        if one in conceded or one not in copies or sent is None:
+            continue
+        holder = holders.get((sent.document["sender"], sent.document["nonce"]), one)
+        if holder != one:
+            continue
+        if all(copy.tier != "atlas" for copy in copies[one]):
+            violations.append(Violation("not_home", one, f"only in {copies[one][0].tier}"))
+        if not any(copy.final for copy in copies[one]):
+            violations.append(Violation("not_final", one, "its votes were not collected"))
+    return violations
+
+
+def _copies(history: History, evidence: Evidence) -> dict[str, list[StoredCopy]]:
+    copies: defaultdict[str, list[StoredCopy]] = defaultdict(list)
+    for copy in evidence.copies:
+        if copy.sender in history.senders or copy.transaction_id in history.sent:
+            copies[copy.transaction_id].append(copy)
+    return dict(copies)
+
+
+def _conceded(
+    history: History, evidence: Evidence, copies: Mapping[str, list[StoredCopy]]
+) -> set[str]:
+    """Those that lost their nonce to another one, which is stored, and whose refusal is on record."""
+    held = {(copy.sender, copy.nonce) for found in copies.values() for copy in found}
+    refused = {one.transaction_id for one in evidence.rejections if one.reason == CONFLICT}
+    return {
+        one
+        for one in history.accepted_at_ms
+        if one in refused
+        and one not in copies
+        and one in history.sent
+        and (history.sent[one].document["sender"], history.sent[one].document["nonce"]) in held
+    }
 
 
 def _transactions(violations: Iterable[Violation], rule: str) -> int:
     return len({one.transaction_id for one in violations if one.rule == rule})
 
 
-def _missing(history: History, copies: Mapping[str, Any]) -> Iterator[Violation]:
+def _misnamed(history: History) -> Iterator[Violation]:
     for accepted in history.accepted_at_ms:
         if accepted not in history.sent:
             yield Violation("misnamed", accepted, "a 202 named an id that no sent document has")
-        if accepted not in copies:
-            yield Violation("lost", accepted, "accepted, but in no store")
+    for one in history.answers:
+        if one.status == ACCEPTED and set(one.claimed) != set(one.sent):
+            unnamed = sorted(set(one.sent) - set(one.claimed))
+            yield Violation("misnamed", "", f"a 202 leaves out {len(unnamed)}: {unnamed[:1]}")
 
 
 def _twice(copies: Mapping[str, list[StoredCopy]]) -> Iterator[Violation]:
@@ -140,10 +210,10 @@ def _twice(copies: Mapping[str, list[StoredCopy]]) -> Iterator[Violation]:
 
 
 def _rejected(
-    history: History, evidence: Evidence, copies: Mapping[str, list[StoredCopy]]
+    promised: Collection[str], evidence: Evidence, copies: Mapping[str, list[StoredCopy]]
 ) -> Iterator[Violation]:
     for one in evidence.rejections:
-        if one.transaction_id in history.accepted_at_ms:
+        if one.transaction_id in promised:
             beside = "; it is stored too" if one.transaction_id in copies else ""
             yield Violation("rejected", one.transaction_id, f"{one.tier}: {one.reason}{beside}")
 
@@ -173,10 +243,21 @@ def _altered(copy: StoredCopy, sent: Sent) -> Iterator[tuple[str, str]]:
         yield "altered", "its header is not what was signed"
     if copy.signature != sent.document["signature"]:
         yield "altered", "another signature"
+    if not _is_signed(sent):
+        yield "altered", "its sender's signature is not over these bytes"
     if (copy.algorithm, copy.public_key) != (sent.algorithm, sent.public_key):
         yield "altered", "another key"
     if (copy.sender, copy.nonce) != (sent.document["sender"], sent.document["nonce"]):
         yield "altered", "its index fields are not its header's"
+
+
+def _is_signed(sent: Sent) -> bool:
+    try:
+        key = _KEYS[sent.algorithm].from_public_bytes(b64decode(sent.public_key, validate=True))
+        key.verify(b64decode(sent.document["signature"]), header_bytes(sent.document))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def _unreadable(copy: StoredCopy, sent: Sent) -> Iterator[tuple[str, str]]:
@@ -189,8 +270,12 @@ def _unreadable(copy: StoredCopy, sent: Sent) -> Iterator[tuple[str, str]]:
 def _misplaced(copy: StoredCopy, sent: Sent) -> Iterator[tuple[str, str]]:
     if copy.continent != sent.home:
         yield "misplaced", f"its home is {sent.home}, not {copy.continent}"
-    if copy.tier == "atlas" and copy.cluster is None and copy.place != copy.continent:
+    if copy.tier != "atlas":
+        return
+    if copy.cluster is None and copy.place != copy.continent:
         yield "misplaced", f"belongs to {copy.continent}"
+    if copy.cluster is not None and CLUSTERS.get(Continent(copy.place)) != copy.cluster:
+        yield "misplaced", f"says that it lies in {copy.cluster}"
 
 
 def _votes_and_rewards(copy: StoredCopy, federation: Federation) -> Iterator[tuple[str, str]]:
@@ -274,17 +359,14 @@ def _false_receipts(
 
 
 def _receipt_fault(receipt: Mapping[str, Any], copies: list[StoredCopy]) -> str:
-    """Why it is not true, by the copy that it names, or by the one that was brought home since."""
+    """Why it is not true, by the copy in the tier that it names; no copy is taken away in a run."""
     tier = receipt.get("tier")
     named = [copy for copy in copies if copy.tier == tier]
-    # A copy may be taken away once its home has it.
-    held = named or [copy for copy in copies if copy.tier == "atlas"]
-    if not held:
+    if not named:
         return f"nothing lies in {tier}"
-    if all(copy.continent != receipt.get("continent") for copy in held):
-        return f"it does not lie in {receipt.get('continent')}"
+    for name in ("continent", "shard", "stored_at_ms", "cluster"):
+        if all(getattr(copy, name) != receipt.get(name) for copy in named):
+            return f"{name} {receipt.get(name)} is not the stored one"
     if receipt.get("final") and not any(copy.final for copy in copies):
         return "it says final, and no copy is"
-    if named and all(copy.shard != receipt.get("shard") for copy in named):
-        return f"shard {receipt.get('shard')} is not the stored one"
     return ""

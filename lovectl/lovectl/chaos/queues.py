@@ -18,12 +18,18 @@ LATE_S: Final = 8
 SHORT_VISIBILITY_S: Final = 1
 #: What a dispatch that was killed had taken comes again after the template's seven minutes; nobody
 #: who simulates wants to wait for that.
-VISIBILITY_S: Final = 15
+VISIBILITY_S: Final = 10
+#: One message has no order.
+COPIED_MIN: Final = 2
 COUNTERS: Final = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
     "ApproximateNumberOfMessagesDelayed",
 )
+
+
+class NotStruck(RuntimeError):
+    """A fault found nothing that it could strike: the simulation would prove nothing."""
 
 
 class Inbox:
@@ -81,6 +87,8 @@ class Inbox:
     def _copy(self, kind: str) -> None:
         messages = self._all()
         bodies = [one["Body"] for one in messages]
+        if len(bodies) < COPIED_MIN:
+            raise NotStruck(f"{kind}: only {len(bodies)} messages are in the inbox")
         if kind == "reordered":
             random.Random(len(bodies)).shuffle(bodies)  # noqa: S311 - an order, not a secret
             bodies.reverse()

@@ -4,14 +4,17 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from federation.regions import CLUSTERS, CONTINENTS
-from lovectl.chaos.faults import REFUSE, TOXICS, Fault
-from lovectl.chaos.history import History, HistoryLog
+from lovectl.chaos.faults import FLAPPING, REFUSE, TOXICS, Fault
+from lovectl.chaos.history import History, HistoryLog, Mark, now_ms
+from lovectl.chaos.judge import Violation
+from lovectl.chaos.queues import NotStruck
 from lovectl.chaos.run import Runner, Say
 from lovectl.chaos.scenarios import Scenario
 from lovectl.chaos.simulation import document_of, plain_runner
@@ -28,6 +31,19 @@ SENDERS: Final = 2
 POST_PAUSE_S: Final = 2.0
 
 
+#: The way of a transaction, and both fallbacks.
+FUNCTIONS: Final = (
+    "DispatchFunction",
+    "PopFunction",
+    "DposFunction",
+    "ShardFunction",
+    "RewardFunction",
+    "PersistAtlasFunction",
+    "PersistDynamodbFunction",
+    "PersistImmudbFunction",
+)
+
+
 class Planned(msgspec.Struct, frozen=True):
     """A fault to come: when it begins after the round's start, and how long it lasts."""
 
@@ -37,25 +53,21 @@ class Planned(msgspec.Struct, frozen=True):
 
 
 def _possible() -> list[Fault]:
-    network = (REFUSE, *TOXICS)
-    stores = [
+    """All but those that need a target of their own making: queues, damaged files, clocks, wrappers."""
+    tiers = (*CLUSTERS.values(), "dynamodb", "immudb")
+    faults = {
+        tiers: (REFUSE, *TOXICS, FLAPPING),
+        (*CLUSTERS.values(), "immudb"): ("killed", "paused", "disk_full"),
+        tuple(NODES): (REFUSE, "hang", "slow", "killed", "paused"),
+        ("inbox", "kms"): (REFUSE, "hang", "slow", "answer_lost"),
+        FUNCTIONS: ("out_of_memory", "throttled"),
+    }
+    return [
         Fault(kind, target)
-        for target in (*CLUSTERS.values(), "dynamodb", "immudb")
-        for kind in network
+        for targets, kinds in faults.items()
+        for target in targets
+        for kind in kinds
     ]
-    nodes = [Fault(kind, target) for target in NODES for kind in (REFUSE, "hang", "slow")]
-    services = [Fault(kind, target) for target in ("inbox", "kms") for kind in (REFUSE, "slow")]
-    machines = [
-        Fault(kind, target)
-        for target in (*CLUSTERS.values(), "immudb", *NODES)
-        for kind in ("killed", "paused")
-    ]
-    functions = [
-        Fault(kind, target)
-        for target in ("DispatchFunction", "DposFunction", "PersistAtlasFunction")
-        for kind in ("out_of_memory", "throttled")
-    ]
-    return [*stores, *nodes, *services, *machines, *functions]
 
 
 POSSIBLE: Final = tuple(_possible())
@@ -67,21 +79,25 @@ def planned(seed: int, round_of: int, length_s: float) -> list[list[Planned]]:
     Two streams never break one target at the same time: a target belongs to one stream a round.
     All faults end with the round, so that no tier is away for longer than the inbox keeps.
     """
-    chance = random.Random(f"{seed}/{round_of}")  # noqa: S311 - must replay
     targets = sorted({one.target for one in POSSIBLE})
-    chance.shuffle(targets)
-    streams = []
-    for index in range(STREAMS):
-        mine = set(targets[index::STREAMS])
-        choice = [one for one in POSSIBLE if one.target in mine]
-        at_s = chance.uniform(*CALM_S)
-        stream: list[Planned] = []
-        while at_s + FAULT_S[0] < length_s:
-            lasts_s = min(chance.uniform(*FAULT_S), length_s - at_s)
-            stream.append(Planned(chance.choice(choice), at_s, lasts_s))
-            at_s += lasts_s + chance.uniform(*CALM_S)
-        streams.append(stream)
-    return streams
+    random.Random(f"{seed}/{round_of}").shuffle(targets)  # noqa: S311 - must replay
+    return [
+        _stream_of(f"{seed}/{round_of}/{index}", targets[index::STREAMS], length_s)
+        for index in range(STREAMS)
+    ]
+
+
+def _stream_of(seed: str, targets: Sequence[str], length_s: float) -> list[Planned]:
+    """A shorter round has the same faults as a longer one, as far as it goes."""
+    chance = random.Random(seed)  # noqa: S311 - must replay
+    choice = [one for one in POSSIBLE if one.target in targets]
+    at_s = chance.uniform(*CALM_S)
+    stream: list[Planned] = []
+    while at_s + FAULT_S[0] < length_s:
+        lasts_s = chance.uniform(*FAULT_S)
+        stream.append(Planned(chance.choice(choice), at_s, min(lasts_s, length_s - at_s)))
+        at_s += lasts_s + chance.uniform(*CALM_S)
+    return stream
 
 
 def soak(minutes: float, seed: int, path: Path, say: Say) -> tuple[dict[str, Any], History]:
@@ -115,27 +131,38 @@ def _round(
 ) -> dict[str, Any]:
     ended = threading.Event()
     began_s = runner.begin()
-    threads = [
-        threading.Thread(target=_stream, args=(runner, name, stream, began_s), name="faults")
-        for stream in plan
-    ]
     senders = [runner.traffic(name, CONTINENTS, salt=f"{name}/{index}") for index in range(SENDERS)]
-    threads += [
-        threading.Thread(target=runner.send_until, args=(one, ended, POST_PAUSE_S), name="sender")
-        for one in senders
+    with ThreadPoolExecutor(STREAMS + SENDERS) as pool:
+        try:
+            work = [pool.submit(_stream, runner, name, one, began_s, ended) for one in plan]
+            work += [pool.submit(runner.send_until, one, ended, POST_PAUSE_S) for one in senders]
+            ended.wait(max(0.0, began_s + length_s - time.monotonic()))
+        finally:
+            # Also on Ctrl-C: nothing stays broken, and nothing sends to a stack that goes down.
+            ended.set()
+    broken_off = [
+        Violation("broken_off", "", f"{type(error).__name__}: {error}")
+        for one in work
+        if (error := one.exception()) is not None
     ]
-    for thread in threads:
-        thread.start()
-    time.sleep(max(0.0, began_s + length_s - time.monotonic()))
-    ended.set()
-    for thread in threads:
-        thread.join()
     scenario = Scenario(name, faults, name)
-    return runner.settle([scenario], [senders], began_s)[0]
+    return runner.settle([scenario], [senders], began_s, broken_off)[0]
 
 
-def _stream(runner: Runner, name: str, stream: Sequence[Planned], began_s: float) -> None:
+def _stream(
+    runner: Runner,
+    name: str,
+    stream: Sequence[Planned],
+    began_s: float,
+    ended: threading.Event,
+) -> None:
     for one in stream:
-        time.sleep(max(0.0, began_s + one.begins_s - time.monotonic()))
-        with runner.breaking(name, (one.fault,)):
-            time.sleep(one.lasts_s)
+        ended.wait(max(0.0, began_s + one.begins_s - time.monotonic()))
+        if ended.is_set():
+            return
+        try:
+            with runner.breaking(name, (one.fault,)):
+                ended.wait(one.lasts_s)
+        except NotStruck as error:
+            # By chance two faults had one target, or an idle one.
+            runner.log.write(Mark(now_ms(), name, "not struck", {"why": str(error)}))

@@ -16,7 +16,7 @@ from lovectl.access import Access
 from lovectl.chaos.evidence import Evidence
 from lovectl.chaos.faults import CORRUPT, Fault, Injector
 from lovectl.chaos.history import ACCEPTED, FaultEdge, Found, History, HistoryLog, Mark, now_ms
-from lovectl.chaos.judge import Judgement, Violation, judge
+from lovectl.chaos.judge import Judgement, Violation, judge, judge_reconciled
 from lovectl.chaos.machines import Machines
 from lovectl.chaos.queues import Inbox
 from lovectl.chaos.reading import StoreReader, federation_of
@@ -36,8 +36,10 @@ RECEIPTS_ASKED: Final = 14
 READS_AT_ONCE: Final = 3
 RECEIPTS_TIMEOUT_S: Final = 30.0
 RECONCILE_RUNS_MAX: Final = 6
-#: Longer than a breaker rests.
-RECONCILE_PAUSE_S: Final = 2.0
+#: Longer than a breaker of the local stack rests.
+RECONCILE_PAUSE_S: Final = 3.2
+SUCCEEDED: Final = "SUCCEEDED"
+RECONCILED: Final = "reconciled"
 
 Say = Callable[[str], None]
 #: Runs reconcile until nothing is left to bring home; gives what it did.
@@ -70,7 +72,7 @@ class Runner:
         reconcile: Reconcile | None = None,
     ) -> None:
         self._access = access
-        self._log = log
+        self.log = log
         self._seed = seed
         self._say = say
         self.machines = Machines(access)
@@ -109,11 +111,15 @@ class Runner:
 
     def begin(self) -> float:
         """A group begins now, on the monotonic clock; its history begins at the log's end."""
-        self._offset = self._log.size_bytes()
+        self._offset = self.log.size_bytes()
         return time.monotonic()
 
     def settle(
-        self, group: Sequence[Scenario], traffics: Sequence[Sequence[Traffic]], began_s: float
+        self,
+        group: Sequence[Scenario],
+        traffics: Sequence[Sequence[Traffic]],
+        began_s: float,
+        broken_off: Sequence[Violation] = (),
     ) -> list[dict[str, Any]]:
         """After the faults: wait until all is worked off, bring it home, judge it.
 
@@ -123,6 +129,8 @@ class Runner:
             Of each scenario.
         began_s : float
             What `begin` gave.
+        broken_off : sequence of Violation
+            What went wrong with the simulation itself.
         """
         settled = self._inbox.wait_until_empty(SETTLE_TIMEOUT_S)
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
@@ -132,34 +140,54 @@ class Runner:
         for scenario in group:
             found = self._judge(scenario, evidence)
             self._note(scenario, evidence)
-            unnoticed: list[Violation] = []
+            more = [*broken_off, *self._left_undone(self._history(scenario), evidence)]
             if scenario.damage is not None:
-                unnoticed = self._damage(scenario, scenario.damage)
+                more += self._damage(scenario, scenario.damage)
             seconds = time.monotonic() - began_s
-            report = self._report(scenario, found, evidence, unnoticed, settled, seconds)
+            report = self._report(scenario, found, evidence, more, settled, seconds)
             reports.append(report)
             self._say(_line(report))
         return reports
 
     def _brought_home(self, group: Sequence[Scenario]) -> Evidence:
-        """Run reconcile until no copy is away: one run is bounded, and breakers may rest yet."""
+        """Run reconcile until nothing is left to do: one run is bounded, and breakers may rest yet."""
         evidence = self._evidence(group)
         if self._reconcile is None:
             return evidence
         for _ in range(RECONCILE_RUNS_MAX):
             done = self._reconcile()
-            self._log.write(*(Mark(now_ms(), one.name, "reconciled", done) for one in group))
+            self.log.write(*(Mark(now_ms(), one.name, RECONCILED, done) for one in group))
             evidence = self._evidence(group)
-            if all(copy.tier == "atlas" or copy.reconciled for copy in evidence.copies):
+            marked = all(copy.tier == "atlas" or copy.reconciled for copy in evidence.copies)
+            if marked and not any(judge_reconciled(self._history(one), evidence) for one in group):
                 break
             time.sleep(RECONCILE_PAUSE_S)
         return evidence
+
+    def _left_undone(self, history: History, evidence: Evidence) -> list[Violation]:
+        """What reconcile, the faults and the API owe yet, though all faults are over."""
+        violations = []
+        if self._reconcile is not None:
+            violations += judge_reconciled(history, evidence)
+            for run in history.marks(RECONCILED)[-1:]:
+                if run.detail["status"] != SUCCEEDED:
+                    why = f"{run.detail['status']}: {run.detail.get('error')}"
+                    violations.append(Violation("reconcile_failed", "", why))
+        for mark in history.marks("receipts"):
+            if missing := mark.detail["missing"]:
+                violations.append(Violation("no_receipt", "", f"{missing} are not told by the API"))
+        for mark in history.marks("given up"):
+            why = f"{mark.detail['posts']} posts are not accepted, though the faults are over"
+            violations.append(Violation("given_up", "", why))
+        if not history.accepted_at_ms:
+            violations.append(Violation("idle", "", "nothing was accepted"))
+        return violations
 
     def traffic(
         self, name: str, continents: Sequence[Continent] = CONTINENTS, salt: str = ""
     ) -> Traffic:
         """A client that sends under the name of a scenario; `salt` tells several of them apart."""
-        return Traffic(self._access, self._log, name, f"{salt or name}/{self._seed}", continents)
+        return Traffic(self._access, self.log, name, f"{salt or name}/{self._seed}", continents)
 
     def send_until(self, traffic: Traffic, ended: threading.Event, pause_s: float) -> None:
         """Send one post after another, then again what was refused."""
@@ -179,7 +207,7 @@ class Runner:
 
     def _send(self, scenario: Scenario, phases: threading.Barrier) -> Traffic:
         """All scenarios of a group break and mend at the same time, so that no fault is missed."""
-        self._log.write(Mark(now_ms(), scenario.name, "begins", {"seed": self._seed}))
+        self.log.write(Mark(now_ms(), scenario.name, "begins", {"seed": self._seed}))
         traffic = self.traffic(scenario.name, scenario.continents)
         try:
             with self._access.client() as client:
@@ -190,6 +218,8 @@ class Runner:
                 self._aim(scenario, scenario.faults)
                 with self.breaking(scenario.name, scenario.faults):
                     traffic.send(client, POSTS_DURING, FAULT_S / POSTS_DURING)
+                    if scenario.rivals:
+                        traffic.send_rivals(client)
                     phases.wait()
                     self._inbox.wait_until_empty(scenario.drain_s)
                 traffic.send(client, POSTS_AFTER)
@@ -202,11 +232,11 @@ class Runner:
 
     def _given_up(self, name: str, posts: int) -> None:
         if posts:
-            self._log.write(Mark(now_ms(), name, "given up", {"posts": posts}))
+            self.log.write(Mark(now_ms(), name, "given up", {"posts": posts}))
 
     def _edges(self, name: str, faults: Sequence[Fault], edge: Any) -> None:
         at_ms = now_ms()
-        self._log.write(*(FaultEdge(at_ms, name, one.kind, one.target, edge) for one in faults))
+        self.log.write(*(FaultEdge(at_ms, name, one.kind, one.target, edge) for one in faults))
 
     def _receipts(self, scenario: Scenario, traffics: Sequence[Traffic]) -> None:
         accepted = sorted(self._history(scenario).accepted_at_ms)
@@ -217,12 +247,12 @@ class Runner:
             for traffic in traffics:
                 mine = [one for one in asked if one in traffic.accounts]
                 missing += traffic.ask_for_receipts(client, mine, RECEIPTS_TIMEOUT_S)
-        self._log.write(
+        self.log.write(
             Mark(now_ms(), scenario.name, "receipts", {"asked": len(asked), "missing": missing})
         )
 
     def _history(self, *scenarios: Scenario) -> History:
-        return History.read(self._log.path, self._offset).of(*(one.name for one in scenarios))
+        return History.read(self.log.path, self._offset).of(*(one.name for one in scenarios))
 
     def _evidence(self, group: Sequence[Scenario]) -> Evidence:
         history = self._history(*group)
@@ -233,7 +263,7 @@ class Runner:
 
     def _note(self, scenario: Scenario, evidence: Evidence) -> None:
         senders, at_ms = self._history(scenario).senders, now_ms()
-        self._log.write(
+        self.log.write(
             *(
                 Found(
                     at_ms,
@@ -269,10 +299,13 @@ class Runner:
         with self.breaking(scenario.name, (damage,)):
             found = self._judge(scenario, self._evidence((scenario,)))
         told = [{"rule": one.rule, "detail": one.detail} for one in found.violations[:5]]
-        self._log.write(Mark(now_ms(), scenario.name, "damage found", {"violations": told}))
+        self.log.write(Mark(now_ms(), scenario.name, "damage found", {"violations": told}))
         mended = self._judge(scenario, self._evidence((scenario,))).violations
-        if found.holds:
-            return [*mended, Violation("unnoticed", "", f"damage of {damage.target}")]
+        said = " ".join(f"{one.transaction_id} {one.detail}" for one in found.violations)
+        named = [one for one in self._history(scenario).sent if one in said]
+        if len(named) != 1:
+            why = f"damage of one record in {damage.target}: {len(named)} are named"
+            return [*mended, Violation("unnoticed", "", why)]
         return mended
 
     def _report(
@@ -288,15 +321,13 @@ class Runner:
         violations = [*found.violations, *more]
         if not settled:
             violations.append(Violation("unsettled", "", "the inbox does not become empty"))
-        for mark in history.marks("given up"):
-            why = f"{mark.detail['posts']} posts are not accepted, though the faults are over"
-            violations.append(Violation("given_up", "", why))
         latencies = latencies_ms(history, evidence)
         return {
             "name": scenario.name,
             "seed": self._seed,
             "verdict": "holds" if not violations else "broken",
             "accepted": found.accepted,
+            "conceded": found.conceded,
             "stored": found.stored,
             "final": found.final,
             "lost": found.lost,
@@ -326,7 +357,10 @@ class Runner:
 
 
 def latencies_ms(history: History, evidence: Evidence) -> dict[str, int]:
-    """From the client's 202 to the first copy's own time, by id; a clock may be skewed."""
+    """From the client's 202 until its first copy was begun to be written, by id.
+
+    That is what a record's own time says, by the clock of the function that wrote it.
+    """
     stored: dict[str, int] = {}
     for copy in evidence.copies:
         known = stored.get(copy.transaction_id, copy.stored_at_ms)

@@ -64,6 +64,7 @@ class Traffic:
         self._chance.shuffle(self._homes)
         self._posts = 0
         self._refused: list[Post] = []
+        self._last: Post
         self.accounts: dict[str, Account] = {}
 
     def send(self, client: Client, posts: int, pause_s: float = 0.0) -> int:
@@ -77,6 +78,12 @@ class Traffic:
                 self._refused.append(post)
             time.sleep(max(0.0, began_s + pause_s - time.monotonic()))
         return refused
+
+    def send_rivals(self, client: Client) -> None:
+        """Send other transactions with the sender and nonces of the last post: one of each two may win."""
+        post = self._signed(self._last.account)
+        if not self._try(client, post):
+            self._refused.append(post)
 
     def send_again(self, client: Client, timeout_s: float = GIVE_UP_S) -> int:
         """Send what was not accepted until it is; how many posts are given up."""
@@ -114,7 +121,9 @@ class Traffic:
         home = self._homes[self._posts % len(self._homes)]
         algorithm = ALGORITHMS[self._posts % len(ALGORITHMS)]
         self._posts += 1
-        account = make_account(self._access.issuer, home, algorithm)
+        return self._signed(make_account(self._access.issuer, home, algorithm))
+
+    def _signed(self, account: Account) -> Post:
         recipient = self._chance.randbytes(32).hex()
         post = Post(
             account,
@@ -136,10 +145,18 @@ class Traffic:
         self.accounts.update(dict.fromkeys(post.ids, account))
         self._log.write(
             *(
-                Sent(now_ms(), self.name, home.value, algorithm, public_key, document)
+                Sent(
+                    now_ms(),
+                    self.name,
+                    account.continent.value,
+                    account.algorithm,
+                    public_key,
+                    document,
+                )
                 for document in post.documents
             )
         )
+        self._last = post
         return post
 
     def _try(self, client: Client, post: Post) -> bool:

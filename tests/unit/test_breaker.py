@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from federation.breaker import Breaker, BreakerState, Caller, StoreBreakers, caller_now, calling_as
 from federation.limits import BREAKER_FAILURES_MAX, BREAKER_READ_REST_S, BREAKER_TRY_S
-from persist.breaker import Breaker, BreakerState, Caller, StoreBreakers, caller_now, calling_as
 
 PATIENCE_S = 90.0
 

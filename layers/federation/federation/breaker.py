@@ -68,7 +68,7 @@ class BreakerState(msgspec.Struct, frozen=True):
 
 
 class Breaker:
-    """Opens after a few failures in a row; one success closes it.
+    """Opens after two failures in a row; one success closes it.
 
     One caller at a time tries an open breaker; if it never tells what came of it, the next one may
     after its own rest. Any thread may use it.
@@ -119,6 +119,10 @@ class Breaker:
         self._trying = False
         self._since_ms = self._now_ms()
         self._why = ""
+
+    def is_trusted(self) -> bool:
+        """Whether the last thing that was asked of the store was done."""
+        return not self._failures
 
     def refuses(self) -> bool:
         """Whether the current caller would not be allowed now; to ask claims nothing."""
