@@ -23,6 +23,7 @@ from pymongo.errors import (
     PyMongoError,
 )
 from pymongo.uri_parser import parse_uri
+from pymongocrypt.errors import MongoCryptError
 
 from federation.breaker import Breaker, BreakerState, StoreBreakers, caller_now, calling_as
 from federation.limits import BREAKER_PATIENCE_S, CANARY_KEPT_S
@@ -32,10 +33,12 @@ from federation.routing import Route, Router, start_router
 from federation.settings import both, load_settings
 from persist.atlas_documents import (
     document_of,
+    entry_in,
     nonce_conflicts,
     note_pending,
     only_duplicates,
-    record_in,
+    records_in,
+    rejections_in,
     settled,
 )
 from persist.breaker_changes import note_change
@@ -44,8 +47,8 @@ from persist.encryption_schema import CANARY, DATABASE, TRANSACTIONS
 from persist.field_encryption import CsfleMode, FieldKeys, aws_credentials, data_key_name
 from persist.login import Handshake, note_failure
 from persist.motor_db_handler import Document, MotorDBHandler
-from persist.record import Record, Rejection
-from persist.tier import Entry, Inserted, Part, TierUnavailable, part_of
+from persist.record import Record, RecordDamaged, Rejection
+from persist.tier import ContentDamaged, Entry, Inserted, Part, TierUnavailable, part_of
 
 REJECTIONS: Final = "rejections"
 #: A refused or unroutable server is found out by a bare connection first, faster than by PyMongo's
@@ -174,7 +177,7 @@ class AtlasTier:
                     del stored[record.transaction_id]
                 ids = [record.transaction_id for record in doubtful]
                 found = await handler.find(TRANSACTIONS, {"_id": {"$in": ids}}, {"content": 0})
-                stored.update({one["_id"]: record_in(one) for one in found})
+                stored.update(records_in(found))
                 missing = [one for one in doubtful if one.transaction_id not in stored]
                 return Inserted(stored, await nonce_conflicts(handler, missing))
             return Inserted(stored, frozenset())
@@ -189,11 +192,13 @@ class AtlasTier:
         ) -> Mapping[str, Record | Rejection]:
             query = {"_id": {"$in": [one.transaction_id for one in rejections]}}
             stored = await handler.find(TRANSACTIONS, query, {"content": 0})
-            kept: dict[str, Record | Rejection] = {one["_id"]: record_in(one) for one in stored}
+            kept: dict[str, Record | Rejection] = {**records_in(stored)}
+            # A damaged record is one that was stored: what is final is not taken back either.
+            there = {one["_id"] for one in stored}
             new = [
                 msgspec.structs.replace(one, cluster=cluster)
                 for one in rejections
-                if one.transaction_id not in kept
+                if one.transaction_id not in there
             ]
             if not new:
                 return kept
@@ -203,8 +208,10 @@ class AtlasTier:
                 await handler.insert_many(REJECTIONS, documents)
             except BulkWriteError as error:
                 known = {"_id": {"$in": [documents[n]["_id"] for n in only_duplicates(error)]}}
-                first = await handler.find(REJECTIONS, known)
-                kept.update({one["_id"]: msgspec.convert(one, Rejection) for one in first})
+                first = rejections_in(await handler.find(REJECTIONS, known))
+                for one in known["_id"]["$in"]:
+                    del kept[one]
+                kept.update(first)
             return kept
 
         return await self._at_home_or_nearest(continent, write)
@@ -258,8 +265,8 @@ class AtlasTier:
         async def look(handler: MotorDBHandler) -> tuple[Record, bytes] | Rejection | None:
             found = await handler.find_one(TRANSACTIONS, {"_id": transaction_id})
             if found is not None:
-                record = await settled(handler, record_in(found))
-                return record, bytes(found["content"])
+                record, sealed = entry_in(found)
+                return await settled(handler, record), sealed
             rejection = await handler.find_one(REJECTIONS, {"_id": transaction_id})
             return None if rejection is None else msgspec.convert(rejection, Rejection)
 
@@ -289,7 +296,10 @@ class AtlasTier:
                 return error
             if found is None:
                 return TierUnavailable(f"Atlas {continent}: what was written is not there")
-            return record_in(found), bytes(found["content"])
+            try:
+                return entry_in(found)
+            except RecordDamaged as error:
+                return TierUnavailable(f"Atlas {continent}: {error.detail}")
 
         answers = await asyncio.gather(*(one(continent) for continent in entries))
         return dict(zip(entries, answers, strict=True))
@@ -346,6 +356,11 @@ class AtlasTier:
             raise TierUnavailable(f"Atlas {continent}: {error.detail}") from error
         except (PyMongoError, BotoCoreError, ClientError, OSError, TimeoutError) as error:
             why = type(error).__name__
+            if caller_now() != "payment" and _is_of_content(error):
+                # Only what is read can be so; a write that lacks its key is KMS's failure.
+                breaker.abandoned()
+                kms.abandoned()
+                raise ContentDamaged(f"Atlas {continent}: {error}") from error
             if self._is_of_kms(continent, error):
                 breaker.abandoned()
                 kms.failed(why)
@@ -354,6 +369,10 @@ class AtlasTier:
             breaker.failed(why)
             note_failure(f"mongodb {continent}", error, partial(self._handshakes, continent))
             raise TierUnavailable(f"Atlas {continent}: {why}") from error
+        except RecordDamaged:
+            breaker.succeeded()  # what it holds is damaged, but it answers
+            kms.abandoned()
+            raise
         except asyncio.CancelledError:
             kms.abandoned()
             breaker.failed("no answer in time")
@@ -492,6 +511,15 @@ class AtlasTier:
         except FutureTimeout:
             future.cancel()
             raise TierUnavailable("Atlas did not answer in time") from None
+
+
+def _is_of_content(error: BaseException) -> bool:
+    """Whether libmongocrypt can't decrypt what it was given, though keys and servers are there."""
+    return (
+        isinstance(error, EncryptionError)
+        and isinstance(error.cause, MongoCryptError)
+        and "KMS" not in str(error.cause)
+    )
 
 
 def connect_atlas() -> AtlasTier:

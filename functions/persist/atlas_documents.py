@@ -1,5 +1,6 @@
 """What lies in an Atlas cluster: documents, and the questions that more than one operation asks of them."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ from pymongo.errors import BulkWriteError
 from persist.encryption_schema import TRANSACTIONS
 from persist.finality import FINALITY, PENDING, entry_of, finality_in, with_finality
 from persist.motor_db_handler import Document, MotorDBHandler
-from persist.record import Record
+from persist.record import Record, RecordDamaged, Rejection
 
 PAIRS: Final = {
     "votes": ("delegate_id", "signature"),
@@ -81,8 +82,49 @@ def document_fields(value: msgspec.Struct) -> Document:
 
 
 def record_in(document: Mapping[str, Any]) -> Record:
-    """The record of a document of `transactions`, without its content."""
-    fields = dict(document)
-    for name, members in PAIRS.items():
-        fields[name] = [[pair[member] for member in members] for pair in fields[name]]
-    return msgspec.convert(fields, Record)
+    """The record of a document of `transactions`, without its content.
+
+    Raises
+    ------
+    RecordDamaged
+        The document is none of a record.
+    """
+    try:
+        fields = dict(document)
+        for name, members in PAIRS.items():
+            fields[name] = [[pair[member] for member in members] for pair in fields[name]]
+        return msgspec.convert(fields, Record)
+    except (KeyError, TypeError, msgspec.ValidationError) as error:
+        why = f"its document is none of a record: {type(error).__name__} {error}"
+        raise RecordDamaged(str(document.get("_id")), why) from error
+
+
+def entry_in(document: Mapping[str, Any]) -> tuple[Record, bytes]:
+    """The record of a document, and its content as it was decrypted from CSFLE.
+
+    Raises
+    ------
+    RecordDamaged
+    """
+    content = document.get("content")
+    if not isinstance(content, bytes):
+        raise RecordDamaged(str(document.get("_id")), "its document has no content")
+    return record_in(document), bytes(content)
+
+
+def records_in(documents: Sequence[Mapping[str, Any]]) -> dict[str, Record]:
+    """Those that are records, by their ids; what is damaged holds up nobody else."""
+    found: dict[str, Record] = {}
+    for document in documents:
+        with contextlib.suppress(RecordDamaged):
+            found[document["_id"]] = record_in(document)
+    return found
+
+
+def rejections_in(documents: Sequence[Mapping[str, Any]]) -> dict[str, Rejection]:
+    """Those that are rejections, by their ids."""
+    found: dict[str, Rejection] = {}
+    for document in documents:
+        with contextlib.suppress(msgspec.ValidationError):
+            found[document["_id"]] = msgspec.convert(document, Rejection)
+    return found

@@ -14,7 +14,7 @@ from federation.settings import load_settings
 from persist.breaker_changes import note_change
 from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
-from persist.record import Record, Rejection
+from persist.record import Record, RecordDamaged, Rejection
 from persist.tier import Entry, Inserted, Part, TierUnavailable, asked_part, part_of
 
 #: DynamoDB takes 100 actions in a transaction; a record is two: itself and its nonce.
@@ -121,13 +121,21 @@ class DynamodbTier:
     def fetch_as(
         self, kind: Literal["transaction", "rejection"], transaction_id: str
     ) -> tuple[Record, bytes] | Rejection | None:
-        """A consistent read of the one or of the other."""
+        """A consistent read of the one or of the other.
+
+        Raises
+        ------
+        TierUnavailable, RecordDamaged
+        """
         found = self._get(f"{kind}#{transaction_id}")
         if found is None:
             return None
-        if kind == "rejection":
-            return msgspec.json.decode(found["record"]["S"], type=Rejection)
-        return self._entry(found)
+        try:
+            if kind == "rejection":
+                return msgspec.json.decode(found["record"]["S"], type=Rejection)
+            return self._entry(found)
+        except KeyError as error:
+            raise RecordDamaged(transaction_id, f"its item lacks {error}") from error
 
     def canary(self, entries: Mapping[str, Entry]) -> Mapping[str, Entry | TierUnavailable]:
         """Under keys of their own (`canary#…`), which DynamoDB deletes by their time to live."""

@@ -15,6 +15,7 @@ from federation.immudb_session import (
     ImmudbUnavailable,
     LoginRefused,
     ProofFailed,
+    RecordCorrupted,
     absent,
 )
 from federation.limits import BREAKER_PATIENCE_LAST_TIER_S
@@ -24,14 +25,26 @@ from persist.breaker_changes import note_change
 from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
 from persist.login import Handshake, note_failure
-from persist.record import Record, Rejection, as_text
-from persist.tier import Entry, Inserted, Part, TierUnavailable, asked_part, part_of
+from persist.record import Record, RecordDamaged, Rejection, as_text
+from persist.tier import (
+    ContentDamaged,
+    Entry,
+    Inserted,
+    Part,
+    TierUnavailable,
+    asked_part,
+    part_of,
+)
 
 #: immuDB takes at most 1,024 entries in a transaction; a record is two: itself and its nonce.
 RECORDS_MAX: Final = 500
 ROUNDS_MAX: Final = 4
 
 Result = TypeVar("Result")
+
+
+class Unproved(TierUnavailable):
+    """What immuDB answers is not proved: this entry is damaged, or its whole history is another."""
 
 
 class ImmudbSettings(msgspec.Struct, frozen=True):
@@ -136,8 +149,18 @@ class ImmudbTier:
     def fetch_as(
         self, kind: Literal["transaction", "rejection"], transaction_id: str
     ) -> tuple[Record, bytes] | Rejection | None:
-        """A verified read of the one or of the other."""
-        value = self._verified(_key(kind, transaction_id))
+        """A verified read of the one or of the other.
+
+        Raises
+        ------
+        TierUnavailable
+            `Unproved` among them.
+        RecordDamaged
+        """
+        try:
+            value = self._verified(_key(kind, transaction_id))
+        except ContentDamaged as error:
+            raise RecordDamaged(transaction_id, error.detail) from error
         if value is None:
             return None
         if kind == "rejection":
@@ -150,6 +173,7 @@ class ImmudbTier:
         Raises
         ------
         TierUnavailable
+            `ContentDamaged` or `Unproved`, if that is all that is wrong.
         ConditionFailed
             A precondition of what was to be set does not hold.
         """
@@ -241,7 +265,10 @@ class ImmudbTier:
 
     def _entry(self, value: bytes) -> Entry:
         found = msgspec.json.decode(value, type=_Stored)
-        ciphertext = b64decode(found.content)
+        try:
+            ciphertext = b64decode(found.content)
+        except ValueError as error:
+            raise RecordDamaged(found.transaction_id, "its content is no base64") from error
         content = self._encryption.decrypt(found.continent, found.transaction_id, ciphertext)
         return found.record, content
 
@@ -269,9 +296,12 @@ class ImmudbTier:
         except ConditionFailed:
             breaker.succeeded()
             raise
+        except RecordCorrupted as error:
+            breaker.succeeded()  # it answers, and takes what is new
+            raise ContentDamaged(error.detail) from error
         except ProofFailed as error:
             breaker.abandoned()
-            raise TierUnavailable(error.detail) from error
+            raise Unproved(error.detail) from error
         except ImmudbUnavailable as error:
             breaker.failed(error.detail)
             if isinstance(error, LoginRefused):

@@ -100,7 +100,10 @@ class KmsEncryption:
         RecordDamaged
             The ciphertext is not what was written, or not this record's.
         """
-        key_arns = self._keys.of(continent)
+        try:
+            key_arns = self._keys.of(continent)
+        except KeyError:
+            raise RecordDamaged(transaction_id, f"there is no continent {continent!r}") from None
         try:
             return self._decrypted(key_arns, continent, transaction_id, ciphertext)
         except DecryptKeyError as error:

@@ -37,6 +37,13 @@ class TierUnavailable(FederationError):
         super().__init__("tier_unavailable", detail)
 
 
+class ContentDamaged(TierUnavailable):
+    """The store is well, and says itself that what it holds here is not what was written.
+
+    To whoever writes it is as a store that does not confirm; another try won't help.
+    """
+
+
 class Inserted(msgspec.Struct, frozen=True):
     """What a store says of the records it was given; ids that are in none are unavailable.
 

@@ -3,6 +3,7 @@
 import functools
 import time
 import uuid
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import boto3
@@ -14,7 +15,12 @@ from botocore.config import Config
 from federation.aws_clients import dynamodb_client
 from federation.batch import Grouped
 from federation.breaker import calling_as
-from federation.limits import COPIES_ROUND_S, REDRIVE_LOOKS_MAX
+from federation.limits import (
+    COPIES_READ_S,
+    COPIES_ROUND_S,
+    COPIES_RUN_S,
+    REDRIVE_LOOKS_MAX,
+)
 from federation.registry_source import read_delegates
 from federation.settings import load_settings
 from federation.telemetry import NAMESPACE, stage_handler, stage_logger
@@ -55,11 +61,26 @@ class GatherRequest(msgspec.Struct, frozen=True):
 
 
 class MoveRequest(msgspec.Struct, frozen=True):
-    """Which tier's copies, from where on; DynamoDB's of one continent, immuDB's of all."""
+    """Which tier's copies, from where on; DynamoDB's of one continent, immuDB's of all.
+
+    Attributes
+    ----------
+    rounds_left : int
+        How often the run asks for this tier's copies, this time counted.
+    run_started_at : datetime, optional
+        When the execution began.
+    """
 
     tier: Literal["dynamodb", "immudb"]
     continent: str | None = None
     after: str = ""
+    rounds_left: int = 1
+    run_started_at: datetime | None = None
+
+    def is_last(self, now: datetime) -> bool:
+        """Whether the run has no time or no round for another look."""
+        began = self.run_started_at or now
+        return self.rounds_left <= 1 or (now - began).total_seconds() > COPIES_RUN_S
 
 
 class FinishRequest(msgspec.Struct, frozen=True):
@@ -120,23 +141,32 @@ def _redrive() -> Any:
 
 
 def _move(request: MoveRequest) -> Any:
-    ends_s = time.monotonic() + COPIES_ROUND_S
+    began_s = time.monotonic()
     home = AtlasHome(_atlas(), _settings().reconcile_timeout_ms)
+    copies = _copies(request.tier, request.continent)
     try:
         moved = move(
-            _copies(request.tier, request.continent),
+            copies,
             home,
             time.time_ns() // 1_000_000,
             request.after,
-            goes_on=lambda: time.monotonic() < ends_s,
+            goes_on=lambda: time.monotonic() < began_s + COPIES_ROUND_S,
+            reads_on=lambda: time.monotonic() < began_s + COPIES_READ_S,
         )
+        if moved.parked:
+            _log.error("parked copies", extra={"reasons": moved.parked})
+        _count(copies_moved=moved.moved, copies_left=moved.left, parked=len(moved.parked))
+        # While its home is away, nothing of this continent's can go there.
+        more = moved.more and not (request.continent is not None and moved.homes_away)
+        if more and request.is_last(datetime.now(UTC)):
+            copies.pause(moved.after)
+            more = False
     except TierUnavailable as error:
         _log.warning("copies can't be reached", extra={"why": error.detail})
+        # How many wait there nobody knows; the alarm is told that some may.
+        _count(copies_left=1)
         return {"outcome": "unavailable", "reason": error.detail}
-    if moved.parked:
-        _log.error("parked copies", extra={"reasons": moved.parked})
-    _count(copies_moved=moved.moved, copies_left=moved.left, parked=len(moved.parked))
-    return {"outcome": "moved", **msgspec.to_builtins(moved)}
+    return {"outcome": "moved", **msgspec.to_builtins(moved), "more": more}
 
 
 def _gather(request: GatherRequest) -> Any:

@@ -6,6 +6,7 @@ from persist.atlas import AtlasTier
 from persist.record import Record, Rejection
 from persist.tier import Inserted
 from reconcile.atlas_pending import AtlasPending
+from reconcile.stored import Stored
 
 
 class AtlasHome:
@@ -25,10 +26,8 @@ class AtlasHome:
         """Insert-only."""
         return self._tier.reject(continent, rejections)
 
-    def records(
-        self, continent: str, transaction_ids: Collection[str]
-    ) -> Mapping[str, tuple[Record, bytes]]:
+    def records(self, continent: str, transaction_ids: Collection[str]) -> Stored:
         """By majority read."""
         if not transaction_ids:
-            return {}
+            return Stored({})
         return AtlasPending(self._tier, continent, self._timeout_ms).records(transaction_ids)

@@ -7,11 +7,13 @@ import msgspec
 from pymongo.errors import BulkWriteError
 
 from persist.atlas import AtlasTier
-from persist.atlas_documents import document_fields, only_duplicates, record_in
+from persist.atlas_documents import document_fields, entry_in, only_duplicates
 from persist.encryption_schema import TRANSACTIONS
 from persist.finality import FINALITY, PENDING, Finality, PendingEntry
-from persist.motor_db_handler import MotorDBHandler
-from persist.record import Record
+from persist.motor_db_handler import Document, MotorDBHandler
+from persist.record import Record, RecordDamaged
+from persist.tier import ContentDamaged
+from reconcile.stored import Stored
 
 Result = TypeVar("Result")
 
@@ -41,11 +43,29 @@ class AtlasPending:
         found = self._do(lambda cluster: cluster.find(PENDING, {}, limit=1, sort="since_ms"))
         return int(found[0]["since_ms"]) if found else None
 
-    def records(self, transaction_ids: Collection[str]) -> dict[str, tuple[Record, bytes]]:
+    def records(self, transaction_ids: Collection[str]) -> Stored:
         """With their content decrypted from CSFLE; it stays sealed."""
-        query = {"_id": {"$in": sorted(transaction_ids)}}
-        found = self._do(lambda cluster: cluster.find(TRANSACTIONS, query))
-        return {one["_id"]: (record_in(one), bytes(one["content"])) for one in found}
+        whole: dict[str, tuple[Record, bytes]] = {}
+        damaged: dict[str, str] = {}
+        # The driver decrypts an answer whole or not at all: halves of it tell who is at fault.
+        parts = [sorted(transaction_ids)]
+        while parts:
+            names = parts.pop()
+            try:
+                found = self._documents(names)
+            except ContentDamaged as error:
+                middle = len(names) // 2
+                if middle:
+                    parts += [names[:middle], names[middle:]]
+                else:
+                    damaged[names[0]] = error.detail
+                continue
+            for one in found:
+                try:
+                    whole[one["_id"]] = entry_in(one)
+                except RecordDamaged as error:
+                    damaged[one["_id"]] = error.detail
+        return Stored(whole, damaged)
 
     def settled(self, transaction_ids: Collection[str]) -> set[str]:
         """Ids only."""
@@ -71,6 +91,10 @@ class AtlasPending:
         """All at once; those that are gone already do no harm."""
         query = {"_id": {"$in": sorted(entry_ids)}}
         self._do(lambda cluster: cluster.delete_many(PENDING, query))
+
+    def _documents(self, names: Sequence[str]) -> list[Document]:
+        query = {"_id": {"$in": names}}
+        return self._do(lambda cluster: cluster.find(TRANSACTIONS, query))
 
     def _do(self, work: Callable[[MotorDBHandler], Awaitable[Result]]) -> Result:
         return self._tier.at(self._continent, work, self._timeout_ms)

@@ -1,5 +1,6 @@
 """Moves copies home: what a fallback tier stored while the home cluster was away, exactly once."""
 
+import random
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha256
@@ -9,18 +10,29 @@ import msgspec
 
 import flag_rust
 from federation.batch import Tier
-from persist.record import STORED_FLAG, Record, RecordDamaged, Rejection, check_header
+from federation.regions import CONTINENTS
+from persist.record import (
+    STORED_FLAG,
+    Record,
+    RecordDamaged,
+    Rejection,
+    Sealing,
+    check_header,
+)
 from persist.tier import NONCE_CONFLICT, Inserted, TierUnavailable
+from reconcile.stored import Stored
 
 DAMAGED: Final = "record_damaged"
 #: The home holds something else under the copy's id.
 DIFFERS: Final = "home_copy_differs"
 
-Kind = Literal["transaction", "rejection"]
+#: A gap is a place in a tier's log that can't be read: whatever lay there can't be named.
+Kind = Literal["transaction", "rejection", "gap"]
+_CONTINENTS: Final = frozenset(one.value for one in CONTINENTS)
 
 
 class CopyRef(msgspec.Struct, frozen=True):
-    """Names a copy in its tier."""
+    """Names a copy in its tier; of a gap, `transaction_id` is the number of the tier's own."""
 
     kind: Kind
     transaction_id: str
@@ -40,8 +52,12 @@ class CopySource(Protocol):
     @property
     def tier(self) -> Tier: ...
 
-    def page(self, after: str) -> Page:
-        """The next unmarked copies, bounded."""
+    def page(self, after: str, goes_on: Callable[[], bool]) -> Page:
+        """The next unmarked copies, bounded; what takes longer than `goes_on` goes on in the next."""
+        ...
+
+    def pause(self, after: str) -> None:
+        """A run ends here though there is more: the next one may begin where this one ends."""
         ...
 
     def read(self, ref: CopyRef) -> tuple[Record, bytes] | Rejection | None:
@@ -72,18 +88,22 @@ class Home(Protocol):
     def reject(
         self, continent: str, rejections: Sequence[Rejection]
     ) -> Mapping[str, Record | Rejection]:
-        """As `persist` records rejections."""
+        """As `persist` records rejections; one that isn't given back can't be read there."""
         ...
 
-    def records(
-        self, continent: str, transaction_ids: Collection[str]
-    ) -> Mapping[str, tuple[Record, bytes]]:
+    def records(self, continent: str, transaction_ids: Collection[str]) -> Stored:
         """What lies in the home cluster, read anew and decrypted."""
         ...
 
 
 class Moved(msgspec.Struct, frozen=True):
-    """What one look came to; `left` copies wait for their home, `parked` ones for somebody."""
+    """What one look came to; `left` copies wait for their home, `parked` ones for somebody.
+
+    Attributes
+    ----------
+    homes_away : int
+        So many continents' clusters could not be reached.
+    """
 
     moved: int
     left: int
@@ -91,10 +111,17 @@ class Moved(msgspec.Struct, frozen=True):
     after: str
     more: bool
     ran_out_of_time: bool = False
+    homes_away: int = 0
 
 
 def move(
-    source: CopySource, home: Home, now_ms: int, after: str = "", *, goes_on: Callable[[], bool]
+    source: CopySource,
+    home: Home,
+    now_ms: int,
+    after: str = "",
+    *,
+    goes_on: Callable[[], bool],
+    reads_on: Callable[[], bool] = lambda: True,
 ) -> Moved:
     """Copy a page of unmarked copies home, prove each there by reading it back, then mark them.
 
@@ -105,23 +132,30 @@ def move(
     ----------
     goes_on : callable
         Whether there is time for another continent.
+    reads_on : callable, optional
+        Whether there is time to look for copies and to read another one.
 
     Raises
     ------
     TierUnavailable
         The source can't be reached.
     """
-    page = source.page(after)
+    page = source.page(after, reads_on)
     records: defaultdict[str, list[tuple[Record, bytes]]] = defaultdict(list)
     rejections: defaultdict[str, list[Rejection]] = defaultdict(list)
     parked: dict[CopyRef, str] = {}
-    left = 0
-    for ref in page.copies:
+    out_of_time = False
+    # In any order: what takes its time to fail must not stand before the same others in each run.
+    for ref in random.sample(page.copies, len(page.copies)):
+        if not reads_on():
+            out_of_time = True
+            break
         try:
             found = source.read(ref)
             if found is None:
                 raise RecordDamaged(ref.transaction_id, "it is gone")  # noqa: TRY301
             if isinstance(found, Rejection):
+                _check_rejection(ref, found)
                 rejections[found.continent].append(found)
             else:
                 _check(ref, found[0])
@@ -130,10 +164,11 @@ def move(
             parked[ref] = DAMAGED
         except TierUnavailable:
             # Its key can't be used now, or the tier has gone: others may do better.
-            left += 1
+            continue
     done: list[CopyRef] = []
-    out_of_time = False
-    for continent in sorted({*records, *rejections}):
+    homes_away = 0
+    homes = sorted({*records, *rejections})
+    for continent in random.sample(homes, len(homes)):
         if not goes_on():
             out_of_time = True
             break
@@ -142,6 +177,7 @@ def move(
                 home, continent, records[continent], rejections[continent], now_ms
             )
         except TierUnavailable:
+            homes_away += 1
             continue
         done += moved
         parked.update(refused)
@@ -156,6 +192,7 @@ def move(
         after=page.after,
         more=page.more,
         ran_out_of_time=out_of_time,
+        homes_away=homes_away,
     )
 
 
@@ -170,32 +207,36 @@ def _move_home(
     done: list[CopyRef] = []
     refused: dict[CopyRef, str] = {}
     if records:
-        inserted = home.insert(
-            continent, [(_at_home(record, now_ms), sealed) for record, sealed in records]
-        )
-        there = home.records(continent, inserted.stored.keys())
-        for record, sealed in records:
-            ref = CopyRef("transaction", record.transaction_id)
-            if record.transaction_id in inserted.conflicts:
+        given = [(_at_home(record, now_ms), sealed) for record, sealed in records]
+        inserted = home.insert(continent, given)
+        # All of them: one that is neither stored nor in conflict lies there damaged.
+        there = home.records(continent, [record.transaction_id for record, _ in records])
+        for (record, sealed), (here, _) in zip(records, given, strict=True):
+            name = record.transaction_id
+            ref = CopyRef("transaction", name)
+            if name in inserted.conflicts:
                 refused[ref] = NONCE_CONFLICT
-            elif record.transaction_id in there:
-                if _is_home_copy(record, sealed, *there[record.transaction_id]):
+            elif name in there.damaged:
+                refused[ref] = DIFFERS
+            elif name in there.whole:
+                was_absent = inserted.stored.get(name) == here
+                if _is_home_copy(record, sealed, *there.whole[name], was_absent=was_absent):
                     done.append(ref)
                 else:
                     refused[ref] = DIFFERS
     if rejections:
-        here = [
+        rejected = [
             msgspec.structs.replace(one, tier="atlas", stored_at_ms=now_ms, cluster=None)
             for one in rejections
         ]
-        kept = home.reject(continent, here)
+        kept = home.reject(continent, rejected)
         for one in rejections:
-            if one.transaction_id in kept:
-                ref = CopyRef("rejection", one.transaction_id)
-                if kept[one.transaction_id].header == one.header:
-                    done.append(ref)
-                else:
-                    refused[ref] = DIFFERS
+            ref = CopyRef("rejection", one.transaction_id)
+            known = kept.get(one.transaction_id)
+            if known is not None and known.header == one.header:
+                done.append(ref)
+            else:
+                refused[ref] = DIFFERS
     return done, refused
 
 
@@ -206,20 +247,24 @@ def _at_home(record: Record, now_ms: int) -> Record:
     )
 
 
-def _is_home_copy(record: Record, sealed: bytes, there: Record, sealed_there: bytes) -> bool:
+def _is_home_copy(
+    record: Record, sealed: bytes, there: Record, sealed_there: bytes, *, was_absent: bool
+) -> bool:
     """Whether what was read back is what was copied.
 
-    The home may have had the transaction before, by a message that came twice or an answer that was
-    lost: then it was perhaps sealed anew and has other votes. That it is the same transaction its
-    id and its sender's signature say.
+    Only what this very move inserted (`was_absent`) has to be the same in all. The home may have had
+    the transaction before, by a message that came twice, by an answer that was lost, or out of
+    another tier: then it was perhaps sealed anew and has other votes. That it is the same
+    transaction its id and its sender's signature say.
     """
-    if not there.flags & flag_rust.RECONCILED:
-        try:
-            check_header(there)
-        except RecordDamaged:
-            return False
-        return there.header == record.header
-    return digest(record, sealed) == digest(there, sealed_there)
+    if was_absent:
+        return digest(record, sealed) == digest(there, sealed_there)
+    try:
+        check_header(there)
+        msgspec.json.decode(sealed_there, type=Sealing)
+    except (RecordDamaged, msgspec.ValidationError, msgspec.DecodeError):
+        return False
+    return there.header == record.header
 
 
 def digest(record: Record, sealed: bytes) -> bytes:
@@ -245,4 +290,20 @@ def digest(record: Record, sealed: bytes) -> bytes:
 def _check(ref: CopyRef, record: Record) -> None:
     if not ref.transaction_id == record.transaction_id == record.header.transaction_id:
         raise RecordDamaged(ref.transaction_id, "another record lies in its place")
+    _check_continent(ref, record.continent)
+    try:
+        flag_rust.merge(record.flags, STORED_FLAG["atlas"])
+    except (flag_rust.FlagError, OverflowError) as error:
+        raise RecordDamaged(ref.transaction_id, str(error)) from error
     check_header(record)
+
+
+def _check_rejection(ref: CopyRef, one: Rejection) -> None:
+    if not ref.transaction_id == one.transaction_id == one.header.transaction_id:
+        raise RecordDamaged(ref.transaction_id, "another rejection lies in its place")
+    _check_continent(ref, one.continent)
+
+
+def _check_continent(ref: CopyRef, continent: str) -> None:
+    if continent not in _CONTINENTS:
+        raise RecordDamaged(ref.transaction_id, f"there is no continent {continent!r}")

@@ -1,6 +1,6 @@
 """Copies in the fallback table: found by a sparse index, marked by leaving it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -38,8 +38,9 @@ class DynamodbCopies:
         self._tier = tier
         self._continent = continent
 
-    def page(self, after: str) -> Page:
-        """The oldest of one bucket; buckets one after the other."""
+    def page(self, after: str, goes_on: Callable[[], bool]) -> Page:
+        """The oldest of one bucket, by one query a bucket; buckets one after the other."""
+        del goes_on  # four short queries at most
         cursor = msgspec.json.decode(after, type=_Cursor) if after else _Cursor()
         for bucket in range(cursor.bucket, UNRECONCILED_BUCKETS):
             arguments: dict[str, Any] = {
@@ -62,8 +63,13 @@ class DynamodbCopies:
                 )
         return Page([], after, more=False)
 
+    def pause(self, after: str) -> None:
+        """What went home or was parked has left the index, so the next run goes further anyway."""
+
     def read(self, ref: CopyRef) -> tuple[Record, bytes] | Rejection | None:
-        """A consistent read."""
+        """A consistent read; DynamoDB has no log that could have a gap."""
+        if ref.kind == "gap":
+            return None
         return self._tier.fetch_as(ref.kind, ref.transaction_id)
 
     def mark(self, refs: Sequence[CopyRef], now_ms: int) -> None:

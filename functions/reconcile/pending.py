@@ -20,6 +20,7 @@ from persist.finality import Finality, PendingEntry
 from persist.record import Record, RecordDamaged, Sealing, check_header
 from persist.tier import NONCE_CONFLICT
 from reconcile.electorate import Electorate
+from reconcile.stored import Stored
 
 MINUTE_MS: Final = 60_000
 #: The period between two tries doubles as its age, in so many minutes, does.
@@ -50,7 +51,7 @@ class PendingStore(Protocol):
         """Since when the oldest entry waits."""
         ...
 
-    def records(self, transaction_ids: Collection[str]) -> dict[str, tuple[Record, bytes]]:
+    def records(self, transaction_ids: Collection[str]) -> Stored:
         """The stored records with their sealed content, as they were stored."""
         ...
 
@@ -83,7 +84,7 @@ class Gathered(msgspec.Struct, frozen=True):
     removed : int
         Entries without any work left.
     damaged : list of transaction ids
-        Their records are not what their senders signed; they stay as they are.
+        Their records can't be read, or are not what their senders signed; they stay as they are.
     """
 
     batch: Batch
@@ -132,7 +133,7 @@ def gather(
             break
     ids = {entry.transaction_id for entry in chosen}
     # In this order: whoever inserted an outcome before we look is seen.
-    records = store.records(ids) if ids else {}
+    records = store.records(ids) if ids else Stored({})
     settled = store.settled(ids) if ids else set()
     taken = _Taken(batch_id)
     done: list[str] = []
@@ -140,8 +141,11 @@ def gather(
     after_id = entries[seen - 1].entry_id if seen else after
     full = False
     for n, entry in enumerate(chosen):
-        found = records.get(entry.transaction_id)
-        if found is None:
+        found = records.whole.get(entry.transaction_id)
+        if entry.transaction_id in records.damaged:
+            # Whether it is settled doesn't matter then: somebody has to look at it.
+            damaged.append(entry.transaction_id)
+        elif found is None:
             # The record may be under way; long after, its attempt has certainly ended without it.
             if now_ms - entry.since_ms > SPURIOUS_AGE_MS:
                 done.append(entry.entry_id)

@@ -68,6 +68,7 @@ def parked(stores: Stores) -> list[dict[str, Any]]:
             for item in dynamodb_records(stores, f"{kind}#")
             if "parked_reason" in item
         ]
+    for kind in ("transaction", "rejection", "gap"):
         rows += [
             {
                 "tier": "immudb",

@@ -7,15 +7,17 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pymongo
 import pytest
+from bson import Binary
 
 from federation.batch import rejected
 from federation.breaker import calling_as
-from federation.immudb_session import create_database
+from federation.immudb_session import ProofFailed, create_database
 from federation.limits import UNRECONCILED_BUCKETS
 from federation.regions import CONTINENTS
 from persist.atlas import AtlasTier
@@ -26,7 +28,7 @@ from persist.tier import TierUnavailable, fetch, store_group
 from reconcile.atlas_home import AtlasHome
 from reconcile.copies import CopyRef, Moved, move
 from reconcile.dynamodb_copies import DynamodbCopies
-from reconcile.immudb_copies import CURSOR_KEY, ImmudbCopies
+from reconcile.immudb_copies import CURSOR_KEY, WITNESS_KEY, ImmudbCopies
 
 TABLE = "copies"
 TIMEOUT_MS = 3_000
@@ -298,7 +300,7 @@ def test_immudbs_cursor_never_passes_what_is_not_done_and_idle_runs_write_nothin
     with monkeypatch.context() as patch:
         patch.setattr(home, "insert", away)
         _run(immudb_tier.copies(), home)
-        waiting = {one.transaction_id for one in immudb_tier.copies().page("").copies}
+        waiting = {one.transaction_id for one in immudb_tier.copies().page("", lambda: True).copies}
         assert waiting == {ref.transaction_id for ref in refs}
     _run(immudb_tier.copies(), home)
     assert all(immudb_tier.is_marked(ref) for ref in refs)
@@ -308,6 +310,161 @@ def test_immudbs_cursor_never_passes_what_is_not_done_and_idle_runs_write_nothin
     after = cursor()
     _run(immudb_tier.copies(), home)
     assert cursor() == after
+
+
+def _damaged_at_home(ferretdb: Any, ref: CopyRef, how: str) -> None:
+    with pymongo.MongoClient[Any](ferretdb.uri) as client:
+        records = client[DATABASE]["transactions"]
+        query = {"_id": ref.transaction_id}
+        if how == "content":
+            found = records.find_one(query)
+            assert found is not None
+            value = bytes(found["content"])
+            records.update_one(
+                query, {"$set": {"content": Binary(value[:-1] + bytes([value[-1] ^ 1]), 6)}}
+            )
+        else:
+            records.update_one(query, {"$unset": {"votes": 1}})
+
+
+@pytest.mark.parametrize("how", ["content", "votes"])
+def test_a_damaged_home_record_parks_its_own_copy_and_the_others_are_marked(
+    tier: Tier, home: AtlasHome, home_tier: AtlasTier, groups: Any, ferretdb: Any, how: str
+) -> None:
+    items = [groups.item() for _ in range(5)]
+    with calling_as("canary"):
+        assert store_group(groups.group(items[2]), "atlas", home_tier).outcome == "stored"
+        assert store_group(groups.group(*items), tier.name, tier.store).outcome == "stored"
+    refs = [CopyRef("transaction", item.envelope.header.transaction_id) for item in items]
+    culprit = refs.pop(2)
+    _damaged_at_home(ferretdb, culprit, how)
+    parked: dict[str, str] = {}
+    for _ in range(RUNS_MAX):
+        for one in _run(tier.copies(), home):
+            parked.update(one.parked)
+        if parked:
+            break
+    assert parked == {culprit.transaction_id: "home_copy_differs"}
+    assert all(tier.is_marked(ref) for ref in refs)
+    assert not tier.is_marked(culprit)
+
+
+def test_copies_of_one_transaction_in_both_tiers_are_both_marked(
+    dynamodb: Tier, immudb_tier: Tier, home: AtlasHome, groups: Any, ferretdb: Any
+) -> None:
+    # DynamoDB took it, its answer was lost; the message came again, and immuDB took it.
+    item = groups.item()
+    again = msgspec.structs.replace(item, votes=[], rewards=[], flags=3, final=False)
+    for one, tier in ((item, dynamodb), (again, immudb_tier)):
+        assert store_group(groups.group(one), tier.name, tier.store).outcome == "stored"
+    ref = CopyRef("transaction", item.envelope.header.transaction_id)
+    parked = [_run(one.copies(), home)[0].parked for one in (dynamodb, immudb_tier)]
+    assert parked == [{}, {}]
+    assert dynamodb.is_marked(ref)
+    assert immudb_tier.is_marked(ref)
+    assert _at_home(ferretdb, [ref]) == [ref.transaction_id]
+
+
+def test_a_look_ends_with_its_time_and_a_run_that_was_cut_short_is_gone_on_with(
+    immudb_tier: Tier, home: AtlasHome, groups: Any
+) -> None:
+    for _ in range(2):
+        _run(immudb_tier.copies(), home)
+    refs = [_store(immudb_tier, groups, 1)[0] for _ in range(3)]
+    copies = immudb_tier.copies()
+    after, seen = "", []
+    while len(seen) < 2:
+        page = copies.page(after, lambda: False)
+        assert page.more
+        assert len(page.copies) <= 1
+        seen += page.copies
+        after = page.after
+    assert seen == refs[:2]
+    copies.pause(after)
+    # The one run does what lies behind, the next begins with what the first one left.
+    assert sum(one.moved for one in _run(immudb_tier.copies(), home)) == 1
+    assert [immudb_tier.is_marked(ref) for ref in refs] == [False, False, True]
+    assert sum(one.moved for one in _run(immudb_tier.copies(), home)) == 2
+    assert all(immudb_tier.is_marked(ref) for ref in refs)
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_a_copy_whose_proof_fails_is_parked_only_if_another_proof_holds(
+    immudb_tier: Tier,
+    home: AtlasHome,
+    groups: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    every: bool,
+) -> None:
+    for _ in range(2):
+        _run(immudb_tier.copies(), home)
+    [ref] = _store(immudb_tier, groups, 1)
+    session = immudb_tier.store._session
+    real = session.get
+    copy_key = f"transaction:{ref.transaction_id}".encode()
+
+    def get(key: bytes) -> Any:
+        if key == copy_key or (every and key == WITNESS_KEY):
+            raise ProofFailed("its proof doesn't hold")
+        return real(key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "get", get)
+        moved = _run(immudb_tier.copies(), home)
+    if every:
+        assert sum(one.left for one in moved) == 1
+        assert not any(one.parked for one in moved)
+        _run(immudb_tier.copies(), home)
+        assert immudb_tier.is_marked(ref)
+    else:
+        assert moved[0].parked == {ref.transaction_id: "record_damaged"}
+        assert not any(one.parked for one in _run(immudb_tier.copies(), home))
+
+
+@pytest.mark.parametrize("what", ["value", "log"])
+def test_bytes_that_change_on_immudbs_disk_hold_up_no_other_copy(
+    immudb: Any,
+    immudb_access: dict[str, str],
+    key_arns: dict[str, str],
+    server_directory: Path,
+    home: AtlasHome,
+    groups: Any,
+    what: str,
+) -> None:
+    database = f"damaged{what}"
+    access = {**immudb_access, "database": database}
+    create_database(lambda: {**immudb_access, "copies": database}, "copies", 5.0)
+    store = ImmudbTier(lambda: access, KmsEncryption(key_arns), 3.0, 5.0)
+    tier = Tier("immudb", store, lambda: ImmudbCopies(store), None)
+    refs = [_store(tier, groups, 1)[0] for _ in range(4)]
+    name = refs[1].transaction_id
+    found = store.within_session(lambda session: session.get(f"transaction:{name}".encode()))
+    assert found is not None
+    old = f'"transaction_id":"{name}"' if what == "value" else f"transaction:{name}"
+    immudb.stop()
+    edited = 0
+    for path in (server_directory / "immudb").rglob("*"):
+        inside = path.is_file() and database in path.parts
+        if inside and "index" not in str(path.relative_to(server_directory)):
+            content = path.read_bytes()
+            edited += content.count(old.encode())
+            path.write_bytes(content.replace(old.encode(), old.encode().swapcase()))
+    immudb.start()
+    assert edited
+    parked: dict[str, str] = {}
+    rounds: list[Moved] = []
+    for _ in range(RUNS_MAX):
+        rounds += _run(tier.copies(), home)
+        for one in rounds:
+            parked.update(one.parked)
+    expected = name if what == "value" else str(found.transaction)
+    assert parked == {expected: "record_damaged"}
+    assert sum(one.moved for one in rounds) == 3
+    # The cursor has gone on, so that nothing is looked at twice.
+    assert tier.copies().page("", lambda: True).copies == []
+    cursor = store.within_session(lambda session: session.get(CURSOR_KEY))
+    assert cursor is not None
+    assert msgspec.json.decode(cursor.value)["transaction"] >= found.transaction + 2
 
 
 MOVER = """

@@ -4,6 +4,7 @@ from typing import Any
 
 import pymongo
 import pytest
+from bson import Binary
 from voting.late import REWARD, LateDelegates
 
 from federation.breaker import calling_as
@@ -161,3 +162,30 @@ def _until_back(cluster: AtlasPending) -> None:
             time.sleep(0.1)
         else:
             return
+
+
+@pytest.mark.parametrize("change", [{"$unset": {"votes": 1}}, {"$set": {"content": "none"}}, None])
+def test_a_damaged_record_is_named_and_the_others_become_final(
+    tier: AtlasTier,
+    cluster: AtlasPending,
+    delegates: LateDelegates,
+    groups: Any,
+    ferretdb: Any,
+    change: dict[str, Any] | None,
+) -> None:
+    culprit, *others = _store(tier, groups, 5)
+    with pymongo.MongoClient[Any](ferretdb.uri) as client:
+        records = client[DATABASE]["transactions"]
+        found = records.find_one({"_id": culprit})
+        assert found is not None
+        value = bytes(found["content"])
+        flipped = Binary(value[:-1] + bytes([value[-1] ^ 1]), 6)
+        records.update_one({"_id": culprit}, change or {"$set": {"content": flipped}})
+    now_ms = int(found["stored_at_ms"])
+    with calling_as("canary"):
+        assert gather(cluster, "batch", now_ms, all_due=True).damaged == [culprit]
+    assert _run(cluster, delegates, now_ms).final == 4
+    assert {one["transaction_id"] for one in _documents(ferretdb, "finality", *others)} == set(
+        others
+    )
+    assert all(one.state == "closed" for one in tier.breakers())

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from asl.interpreters import Outcome, definition, in_ministack, in_moto
 from asl.tasks import Behaviour, TaskFailed, Tasks, Throttled
@@ -114,6 +116,11 @@ def run(
     tasks = Tasks(behaviours)
     values = {"ContinentsAtOnce": "3", "RoundsMax": str(ROUNDS_MAX)}
     outcome = interpreter(definition(RECONCILE, values, TIMEOUT_S), given, tasks)
+    for _, payload in tasks.calls:
+        if payload.get("action") == "move":
+            # Each interpreter has its own time; `reconcile` must understand both.
+            began = msgspec.convert(payload.pop("run_started_at"), datetime)
+            assert timedelta(0) <= datetime.now(UTC) - began < timedelta(minutes=2)
     return outcome, sorted(tasks.calls, key=str)
 
 
@@ -179,3 +186,23 @@ def test_two_interpreters_agree_on_what_reconcile_does(path: str) -> None:
     # `done` is a Succeed state, whose output is its input.
     clusters = {one["continent"]: one["outcome"] for one in first.output["clusters"]}
     assert clusters == {one.value: "done" for one in CONTINENTS} | {BUSY: expected}
+
+
+@pytest.mark.parametrize("interpreter", [in_ministack, in_moto])
+def test_each_tier_is_looked_at_on_though_a_whole_round_of_its_copies_stays(
+    interpreter: Callable[[str, Any, Tasks], Outcome],
+) -> None:
+    def first_round_stays(payload: Any) -> Any:
+        if payload["action"] != "move":
+            return Clusters()(payload)
+        first = not payload["after"]
+        moved, left = (0, 50) if first else (50, 0)
+        return {"outcome": "moved", "moved": moved, "left": left, "after": "1", "more": first}
+
+    outcome, calls = run(interpreter, {}, {"ReconcileFunction": first_round_stays})
+    moves = [payload for _, payload in calls if payload.get("action") == "move"]
+    for tier in ("dynamodb", "immudb"):
+        rounds = {one["rounds_left"] for one in moves if one["tier"] == tier}
+        assert rounds == {ROUNDS_MAX, ROUNDS_MAX - 1}
+    # What stayed in any round is not forgotten for what went in the last.
+    assert {one["outcome"] for one in outcome.output["copies"]} == {"away"}

@@ -13,6 +13,7 @@ from federation.batch import Tier
 from persist.record import Record, Rejection, record_of, rejection_of
 from persist.tier import Inserted, TierUnavailable
 from reconcile.copies import DAMAGED, DIFFERS, CopyRef, Moved, Page, digest, move
+from reconcile.stored import Stored
 
 NOW_MS = 1_000_000
 
@@ -51,7 +52,7 @@ class MemorySource:
         self._deaths = deaths
         self._page_size = page_size
 
-    def page(self, after: str) -> Page:
+    def page(self, after: str, goes_on: Callable[[], bool]) -> Page:
         names = {f"{ref.kind}#{ref.transaction_id}": ref for ref in self.copies}
         waiting = [
             name
@@ -61,6 +62,9 @@ class MemorySource:
         taken = waiting[: self._page_size]
         last = taken[-1] if taken else after
         return Page([names[one] for one in taken], last, len(waiting) > len(taken))
+
+    def pause(self, after: str) -> None:
+        raise AssertionError(after)
 
     def read(self, ref: CopyRef) -> tuple[Record, bytes] | Rejection | None:
         if ref in self.unreadable:
@@ -82,6 +86,7 @@ class MemoryHome:
         self.stored: dict[str, tuple[Record, bytes]] = {}
         self.rejected: dict[str, Rejection] = {}
         self.down: set[str] = set()
+        self.damaged: set[str] = set()
         self._deaths = deaths
 
     def insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
@@ -98,7 +103,8 @@ class MemoryHome:
                     record.transaction_id, (record, sealed)
                 )
             )
-            stored[record.transaction_id] = self.stored[record.transaction_id][0]
+            if record.transaction_id not in self.damaged:
+                stored[record.transaction_id] = self.stored[record.transaction_id][0]
         return Inserted(stored, frozenset(conflicts))
 
     def reject(
@@ -110,15 +116,22 @@ class MemoryHome:
             if one.transaction_id in self.stored:
                 kept[one.transaction_id] = self.stored[one.transaction_id][0]
                 continue
+            if one.transaction_id in self.damaged:
+                continue
             self._deaths.write(lambda one=one: self.rejected.setdefault(one.transaction_id, one))
             kept[one.transaction_id] = self.rejected[one.transaction_id]
         return kept
 
-    def records(
-        self, continent: str, transaction_ids: Collection[str]
-    ) -> Mapping[str, tuple[Record, bytes]]:
+    def records(self, continent: str, transaction_ids: Collection[str]) -> Stored:
         self._knock(continent)
-        return {one: self.stored[one] for one in transaction_ids if one in self.stored}
+        return Stored(
+            {
+                one: self.stored[one]
+                for one in transaction_ids
+                if one in self.stored and one not in self.damaged
+            },
+            {one: "damaged" for one in transaction_ids if one in self.damaged},
+        )
 
     def _knock(self, continent: str) -> None:
         if continent in self.down:
@@ -249,6 +262,82 @@ def test_what_the_home_had_already_is_the_home_copy_though_it_was_sealed_anew(
     assert ref in bench.source.marks
     record, _ = bench.home.stored[ref.transaction_id]
     assert record.votes == [("node-2", "b3RoZXI=")]
+
+
+def test_the_second_copy_of_a_transaction_is_marked_though_its_votes_differ(bench: Bench) -> None:
+    # DynamoDB took it and its answer was lost; the message came again, and immuDB took it.
+    item = bench.groups.item()
+    ref = bench.copy(item)
+    bench.run()
+    first = bench.home.stored[ref.transaction_id]
+    again = msgspec.structs.replace(item, votes=[("node-2", "b3RoZXI=")], rewards=[])
+    del bench.source.marks[ref]
+    bench.source.copies[ref] = bench.record(again, "immudb")
+    later_ms = NOW_MS + 1
+    moved = move(bench.source, bench.home, later_ms, goes_on=lambda: True)
+    assert (moved.moved, moved.parked) == (1, {})
+    assert bench.source.marks == {ref: later_ms}
+    assert bench.home.stored[ref.transaction_id] == first
+
+
+def test_a_home_record_without_content_is_no_home_copy(bench: Bench) -> None:
+    item = bench.groups.item()
+    ref = bench.copy(item)
+    record, _ = bench.record(item, "atlas")
+    bench.home.stored[ref.transaction_id] = (record, b"")
+    bench.run()
+    assert bench.source.parked == {ref: DIFFERS}
+
+
+def test_a_damaged_home_record_parks_its_own_copy_only(bench: Bench) -> None:
+    refs = [bench.copy() for _ in range(3)]
+    refs.append(bench.rejection())
+    culprits = {refs[1], refs[3]}
+    for ref in culprits:
+        bench.home.damaged.add(ref.transaction_id)
+    bench.run()
+    assert bench.source.parked == dict.fromkeys(culprits, DIFFERS)
+    assert bench.source.marks.keys() == set(refs) - culprits
+
+
+@pytest.mark.parametrize("changes", [{"continent": "Atlantis"}, {"flags": 1 << 40}, {"flags": -1}])
+def test_a_copy_that_no_home_could_take_is_parked_and_the_others_move(
+    bench: Bench, changes: dict[str, Any]
+) -> None:
+    odd, well = bench.copy(), bench.copy()
+    record, sealed = bench.source.copies[odd]  # type: ignore[misc]
+    bench.source.copies[odd] = (msgspec.structs.replace(record, **changes), sealed)
+    bench.run()
+    assert bench.source.parked == {odd: DAMAGED}
+    assert bench.source.marks.keys() == {well}
+
+
+def test_newer_copies_move_though_a_whole_page_of_older_ones_cannot_be_read(bench: Bench) -> None:
+    refs = [bench.copy() for _ in range(8)]
+    oldest = sorted(refs, key=lambda ref: ref.transaction_id)[:4]
+    bench.source.unreadable = set(oldest)
+    rounds = bench.run()
+    assert (rounds[0].moved, rounds[0].left, rounds[0].homes_away) == (0, 3, 0)
+    assert bench.source.marks.keys() == set(refs) - set(oldest)
+
+
+def test_reading_ends_with_its_time_and_what_was_read_goes_home(bench: Bench) -> None:
+    for _ in range(3):
+        bench.copy()
+    calls = iter([True, True, False])
+    moved = move(
+        bench.source, bench.home, NOW_MS, goes_on=lambda: True, reads_on=lambda: next(calls)
+    )
+    assert moved.ran_out_of_time
+    assert (moved.moved, moved.left) == (2, 1)
+
+
+def test_homes_that_are_away_are_counted(bench: Bench) -> None:
+    bench.copy(continent="Africa")
+    bench.copy(continent="Asia")
+    bench.home.down = {"Africa"}
+    [moved] = bench.run()
+    assert (moved.homes_away, moved.left) == (1, 1)
 
 
 def test_a_round_without_time_leaves_the_rest_for_the_next(bench: Bench) -> None:

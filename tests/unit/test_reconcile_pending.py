@@ -20,6 +20,7 @@ from persist.finality import Finality, PendingEntry, entry_of, with_finality
 from persist.record import Record, record_of
 from reconcile import pending
 from reconcile.pending import MINUTE_MS, finish, gather, is_due
+from reconcile.stored import Stored
 
 NOW_MS = 10 * SPURIOUS_AGE_MS
 
@@ -35,6 +36,7 @@ class MemoryCluster:
         self.stored: dict[str, tuple[Record, bytes]] = {}
         self.waiting: dict[str, PendingEntry] = {}
         self.outcomes: dict[str, Finality] = {}
+        self.damaged: set[str] = set()
         self.dies_at: int | None = None
         self.dies_after_write = True
 
@@ -53,8 +55,11 @@ class MemoryCluster:
     def oldest_ms(self) -> int | None:
         return min((one.since_ms for one in self.waiting.values()), default=None)
 
-    def records(self, transaction_ids: Collection[str]) -> dict[str, tuple[Record, bytes]]:
-        return {one: self.stored[one] for one in transaction_ids if one in self.stored}
+    def records(self, transaction_ids: Collection[str]) -> Stored:
+        return Stored(
+            {one: self.stored[one] for one in transaction_ids if one in self.stored},
+            {one: "damaged" for one in transaction_ids if one in self.damaged},
+        )
 
     def settled(self, transaction_ids: Collection[str]) -> set[str]:
         return set(transaction_ids) & self.outcomes.keys()
@@ -183,6 +188,19 @@ def test_a_damaged_record_is_named_and_asked_for_no_votes(
     gathered = gather(cluster, "batch", NOW_MS)
     assert gathered.damaged == [name]
     assert gathered.batch.items == []
+
+
+def test_a_record_that_cannot_be_read_is_named_and_the_others_get_their_votes(
+    groups: Any, delegates: LateDelegates
+) -> None:
+    cluster = MemoryCluster()
+    names = [cluster.put(groups, waiting_item(groups)) for _ in range(3)]
+    del cluster.stored[names[0]]
+    cluster.damaged = {names[0]}
+    gathered = gather(cluster, "batch", NOW_MS)
+    assert gathered.damaged == [names[0]]
+    run(cluster, delegates)
+    assert cluster.outcomes.keys() == set(names[1:])
 
 
 def test_a_batch_is_whole_sealed_content_and_wrapped_keys_too(groups: Any) -> None:

@@ -119,9 +119,13 @@ RETRY_PERIOD_MIN_MAX: Final = 64
 #: A work entry without a record is of an attempt that has ended; those take seconds.
 SPURIOUS_AGE_MS: Final = 3_600_000
 
-#: Copies of a fallback tier that one round moves home; it ends before the function does.
+#: Copies of a fallback tier that one round moves home. It looks for them and reads them so long, and
+#: begins with another home so long: both end well before the function does.
 COPIES_A_ROUND_MAX: Final = 50
-COPIES_ROUND_S: Final = 20.0
+COPIES_READ_S: Final = 8.0
+COPIES_ROUND_S: Final = 15.0
+#: After so long a run looks for no more of them: votes are to be collected too.
+COPIES_RUN_S: Final = 120.0
 #: A marked copy in DynamoDB is kept so long: longer than any backup's window.
 RECONCILED_KEPT_S: Final = 35 * 24 * 3600
 #: Partitions of the index of copies, for each continent: one takes 1,000 writes a second.
