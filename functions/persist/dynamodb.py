@@ -22,6 +22,8 @@ RECORDS_MAX: Final = 50
 #: Each round settles at least one record, or meets other writers of the same ones.
 ROUNDS_MAX: Final = 8
 _NEW: Final = "attribute_not_exists(pk)"
+#: A nonce outlives its record, which goes by its time to live once it is home: it stays its own.
+_NEW_OR_OWN: Final = "attribute_not_exists(pk) OR transaction_id = :own"
 #: Attribute (and index by it) of what has not been moved to its home cluster: continent and bucket.
 UNRECONCILED: Final = "unreconciled"
 _SETTLED = "ConditionalCheckFailed"
@@ -177,27 +179,34 @@ class DynamodbTier:
                 stored.update({one: waiting[one][0] for one in order})
                 return
             for n, transaction_id in enumerate(order):
-                if _SETTLED not in reasons[2 * n : 2 * n + 2]:
+                of_record, of_nonce = reasons[2 * n : 2 * n + 2]
+                if _SETTLED not in (of_record, of_nonce):
                     continue
-                del waiting[transaction_id]
                 found = self._get(f"transaction#{transaction_id}")
-                if found is None:
+                if found is not None:
+                    stored[transaction_id] = msgspec.json.decode(found["record"]["S"], type=Record)
+                elif of_nonce == _SETTLED:
                     conflicts.add(transaction_id)
                 else:
-                    stored[transaction_id] = msgspec.json.decode(found["record"]["S"], type=Record)
+                    continue  # its time to live has ended since: it is written anew
+                del waiting[transaction_id]
         raise TierUnavailable("DynamoDB: other writers kept these records busy")
 
     def _transact(self, entries: Sequence[tuple[Record, AttributeMap]]) -> list[str] | None:
         """`None` when all is written, else the reason of each action."""
         puts = []
         for record, item in entries:
-            nonce = {
-                "pk": {"S": f"nonce#{record.sender}#{record.nonce}"},
-                "transaction_id": {"S": record.transaction_id},
-            }
-            for one in (item, nonce):
-                put = {"TableName": self._table, "Item": one}
-                puts.append({"Put": {**put, "ConditionExpression": _NEW}})
+            own = {"S": record.transaction_id}
+            nonce = {"pk": {"S": f"nonce#{record.sender}#{record.nonce}"}, "transaction_id": own}
+            conditions = (
+                {"Item": item, "ConditionExpression": _NEW},
+                {
+                    "Item": nonce,
+                    "ConditionExpression": _NEW_OR_OWN,
+                    "ExpressionAttributeValues": {":own": own},
+                },
+            )
+            puts += [{"Put": {"TableName": self._table, **one}} for one in conditions]
         return self._guarded(
             lambda: self._client.transact_write_items(TransactItems=puts),
         )

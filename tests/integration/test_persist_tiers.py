@@ -187,6 +187,26 @@ def test_another_transaction_of_a_used_nonce_is_rejected_and_recorded(
     assert found["content"] is None
 
 
+def test_what_comes_again_after_its_copy_expired_is_no_conflict_with_itself(
+    dynamodb: Bench, groups: Any
+) -> None:
+    store, sender = dynamodb.connect(), groups.account()
+    first, other = groups.item(sender, 1), groups.item(sender, 1)
+    name = first.envelope.header.transaction_id
+    store_group(groups.group(first), dynamodb.name, store)
+    # As the time to live of a copy that was brought home does; the nonce has none.
+    key = {"pk": {"S": f"transaction#{name}"}}
+    dynamodb.server.client().delete_item(TableName=TABLE, Key=key)
+    assert store.fetch(name, "Europe") is None
+    lost = _by_id(store_group(groups.group(other), dynamodb.name, store))
+    assert [one.reason for one in lost.values()] == ["nonce_conflict"]
+    again = store_group(groups.group(first, groups.item(sender, 2)), dynamodb.name, store)
+    assert [one.status for one in again.receipts] == ["stored", "stored"]
+    assert store.fetch_as("rejection", name) is None
+    found = fetch(name, "Europe", store, groups.private_keys, groups.to_a_party)
+    assert found["receipt"] == msgspec.to_builtins(_by_id(again)[name])
+
+
 def test_of_two_transactions_with_one_nonce_in_a_batch_the_first_is_stored(
     bench: Bench, store: Any, groups: Any
 ) -> None:
