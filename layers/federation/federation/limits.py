@@ -147,8 +147,10 @@ BREAKER_TRY_S: Final = 5.0
 #: What the canary wrote is kept so long, where stores are deleted from.
 CANARY_KEPT_S: Final = 600
 
-#: A dead letter that can be read goes back to the inbox so often; then it is parked.
-REDRIVES_MAX: Final = 3
+#: A dead letter that can be read goes back to the inbox whole so often; then each of its transactions
+#: by itself. What took 1,000 tries of at most 30 s each time is parked after so many: two weeks.
+REDRIVES_WHOLE_MAX: Final = 3
+REDRIVES_MAX: Final = 40
 #: Looks at the dead letters in one run, of ten messages each.
 REDRIVE_LOOKS_MAX: Final = 20
 #: What waits in the inbox is to be stored within this time: who would wait longer is answered 503.
