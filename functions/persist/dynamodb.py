@@ -75,6 +75,7 @@ class DynamodbTier:
         self._refuse_if_resting()  # before anything is encrypted
         stored: dict[str, Record] = {}
         conflicts: set[str] = set()
+        contested: set[str] = set()
         for start in range(0, len(records), RECORDS_MAX):
             chunk = records[start : start + RECORDS_MAX]
             try:
@@ -85,12 +86,12 @@ class DynamodbTier:
                     )
                     for record, sealed in chunk
                 }
-                self._insert_chunk(items, stored, conflicts)
+                self._insert_chunk(items, stored, conflicts, contested)
             except TierUnavailable:
                 if not stored and not conflicts:
                     raise
                 break  # what is stored has its receipt; the rest goes to the next tier
-        return Inserted(stored, frozenset(conflicts))
+        return Inserted(stored, frozenset(conflicts), frozenset(contested))
 
     def reject(
         self, continent: str, rejections: Sequence[Rejection]
@@ -169,6 +170,7 @@ class DynamodbTier:
         waiting: dict[str, tuple[Record, AttributeMap]],
         stored: dict[str, Record],
         conflicts: set[str],
+        contested: set[str],
     ) -> None:
         for _ in range(ROUNDS_MAX):
             if not waiting:
@@ -186,18 +188,28 @@ class DynamodbTier:
                 if found is not None:
                     stored[transaction_id] = msgspec.json.decode(found["record"]["S"], type=Record)
                 elif of_nonce == _SETTLED:
+                    if self._is_contested(waiting[transaction_id][0]):
+                        contested.add(transaction_id)
                     conflicts.add(transaction_id)
                 else:
                     continue  # its time to live has ended since: it is written anew
                 del waiting[transaction_id]
         raise TierUnavailable("DynamoDB: other writers kept these records busy")
 
+    def _is_contested(self, record: Record) -> bool:
+        """The holder's own record may have gone home, and expired: there its finality is known."""
+        if not record.final:
+            return False
+        nonce = self._get(_nonce_key(record))
+        holder = nonce and self._get(f"transaction#{nonce['transaction_id']['S']}")
+        return not holder or not msgspec.json.decode(holder["record"]["S"], type=Record).final
+
     def _transact(self, entries: Sequence[tuple[Record, AttributeMap]]) -> list[str] | None:
         """`None` when all is written, else the reason of each action."""
         puts = []
         for record, item in entries:
             own = {"S": record.transaction_id}
-            nonce = {"pk": {"S": f"nonce#{record.sender}#{record.nonce}"}, "transaction_id": own}
+            nonce = {"pk": {"S": _nonce_key(record)}, "transaction_id": own}
             conditions = (
                 {"Item": item, "ConditionExpression": _NEW},
                 {
@@ -285,6 +297,10 @@ def _reasons(code: str, error: ClientError) -> list[str] | None:
         if all(one in ("None", _SETTLED, *_AGAIN) for one in reasons):
             return reasons
     return None
+
+
+def _nonce_key(record: Record) -> str:
+    return f"nonce#{record.sender}#{record.nonce}"
 
 
 def _unreconciled(record: Record | Rejection) -> AttributeMap:
