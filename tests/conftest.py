@@ -4,7 +4,7 @@ import hashlib
 import json
 import secrets
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -63,6 +63,8 @@ class GroupMaker:
         account: Any = None,
         nonce: int = 0,
         content: Mapping[str, Any] | None = None,
+        reads: Sequence[str] = (),
+        writes: Sequence[str] = (),
         **changes: Any,
     ) -> Any:
         """One accepted item; `changes` replaces fields of it."""
@@ -74,7 +76,15 @@ class GroupMaker:
         account = account or self.account()
         document = sign(
             account,
-            unsigned_transaction(account, secrets.token_hex(32), 5, nonce, content=content),
+            unsigned_transaction(
+                account,
+                secrets.token_hex(32),
+                5,
+                nonce,
+                content=content,
+                reads=reads,
+                writes=writes,
+            ),
         )
         parsed = parse_transaction(json.dumps(document).encode())
         wrapped, ciphertext = self._sealer.seal(

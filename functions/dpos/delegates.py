@@ -57,3 +57,7 @@ class Delegates(msgspec.Struct, frozen=True):
     def total_stake(self) -> int:
         """All stake, whether it votes or not."""
         return sum(one.stake for one in self.delegates)
+
+    def is_quorum(self, stake: int) -> bool:
+        """Whether this stake is two thirds of all."""
+        return stake > 0 and 3 * stake >= 2 * self.total_stake

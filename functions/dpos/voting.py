@@ -1,6 +1,6 @@
 """From a batch to a batch with votes: verify, order, ask, tally."""
 
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -10,6 +10,7 @@ import federation_dag
 import flag_rust
 from dpos.delegates import Delegates
 from dpos.misconduct import record_double_votes
+from dpos.room import Vote, votes_with_room
 from federation.batch import Batch, Item, rejected
 
 
@@ -63,7 +64,8 @@ class Electorate(Protocol):
 def collect_votes(batch: Batch, delegates: Delegates, electorate: Electorate) -> Batch:
     """Verify every sender's signature, layer the batch, collect the votes, let full nodes keep it.
 
-    With too few votes an item stays accepted, and not final: its votes are collected later. It is
+    With too few votes, or without room for them in the batch (`dpos.room`), an item stays accepted,
+    and not final: its votes are collected later. Full nodes are given every vote. An item is
     rejected as `nonce_conflict` when delegates that are worth more than a third of the stake have
     promised its nonce to another transaction, because then it can't ever be final.
     """
@@ -76,7 +78,10 @@ def collect_votes(batch: Batch, delegates: Delegates, electorate: Electorate) ->
         ballot.transaction_id.hex(): (ballot, outcome)
         for ballot, outcome in zip(ballots, outcomes, strict=True)
     }
-    voted = [_voted(item, by_id, delegates.total_stake) for item in items]
+    items = [_still_possible(item, by_id, delegates.total_stake) for item in items]
+    collected = [_collected(item, by_id) for item in items]
+    votes = votes_with_room(msgspec.structs.replace(batch, items=items), collected, delegates)
+    voted = [_voted(item, mine, delegates) for item, mine in zip(items, votes, strict=True)]
     kept = [
         _stored(item, *by_id[item.envelope.header.transaction_id])
         for item in voted
@@ -126,26 +131,40 @@ def _verified(items: Sequence[Item]) -> tuple[list[Item], list[Ballot]]:
     return checked, ballots
 
 
-def _voted(item: Item, by_id: Mapping[str, tuple[Ballot, BallotOutcome]], total_stake: int) -> Item:
+_Outcomes = Mapping[str, tuple[Ballot, BallotOutcome]]
+
+
+def _still_possible(item: Item, by_id: _Outcomes, total_stake: int) -> Item:
     found = by_id.get(item.envelope.header.transaction_id)
-    if item.outcome == "rejected" or found is None:
+    if found is None:
         return item
     _, outcome = found
-    tally = outcome.tally
-    if tally.voters:
-        flags = flag_rust.merge(item.flags, flag_rust.VOTED)
-        item = msgspec.structs.replace(
-            item,
-            votes=[
-                (voter, b64encode(signature).decode()) for voter, signature in outcome.signatures
-            ],
-            stake=tally.stake,
-            final=tally.final,
-            flags=flag_rust.merge(flags, flag_rust.FINAL) if tally.final else flags,
-        )
-    if 3 * outcome.locked_stake > total_stake and not tally.final:
+    if 3 * outcome.locked_stake > total_stake and not outcome.tally.final:
         return rejected(item, "nonce_conflict")
     return item
+
+
+def _collected(item: Item, by_id: _Outcomes) -> Sequence[tuple[str, bytes]]:
+    found = by_id.get(item.envelope.header.transaction_id)
+    if item.outcome == "rejected" or found is None:
+        return []
+    return found[1].signatures
+
+
+def _voted(item: Item, votes: list[Vote], delegates: Delegates) -> Item:
+    if not votes:
+        return item
+    voters = {name for name, _ in votes}
+    stake = sum(one.stake for one in delegates.delegates if one.delegate_id in voters)
+    final = delegates.is_quorum(stake)
+    flags = flag_rust.merge(item.flags, flag_rust.VOTED)
+    return msgspec.structs.replace(
+        item,
+        votes=votes,
+        stake=stake,
+        final=final,
+        flags=flag_rust.merge(flags, flag_rust.FINAL) if final else flags,
+    )
 
 
 def _stored(item: Item, ballot: Ballot, outcome: BallotOutcome) -> StoredItem:

@@ -179,7 +179,7 @@ class AtlasTier:
                 found = await handler.find(TRANSACTIONS, {"_id": {"$in": ids}}, {"content": 0})
                 stored.update(records_in(found))
                 missing = [one for one in doubtful if one.transaction_id not in stored]
-                return Inserted(stored, await nonce_conflicts(handler, missing))
+                return Inserted(stored, *await nonce_conflicts(handler, missing))
             return Inserted(stored, frozenset())
 
         return await self._at_home_or_nearest(continent, write)

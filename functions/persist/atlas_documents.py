@@ -47,19 +47,29 @@ async def settled(handler: MotorDBHandler, record: Record) -> Record:
     return with_finality(record, None if found is None else finality_in(found, PAIRS))
 
 
-async def nonce_conflicts(handler: MotorDBHandler, records: Sequence[Record]) -> frozenset[str]:
-    """Those whose (sender, nonce) another transaction holds for sure."""
+async def nonce_conflicts(
+    handler: MotorDBHandler, records: Sequence[Record]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Those whose (sender, nonce) another transaction holds for sure, and the contested of them."""
     if not records:
-        return frozenset()
+        return frozenset(), frozenset()
     wanted = [{"sender": one.sender, "nonce": one.nonce} for one in records]
-    fields = {"sender": 1, "nonce": 1}
+    fields = {"sender": 1, "nonce": 1, "final": 1}
     found = await handler.find(TRANSACTIONS, {"$or": wanted}, fields)
-    holders = {(one["sender"], one["nonce"]): one["_id"] for one in found}
-    return frozenset(
-        one.transaction_id
+    holders = {(one["sender"], one["nonce"]): one for one in found}
+    lost = {
+        one.transaction_id: (one, holder)
         for one in records
-        if holders.get((one.sender, one.nonce), one.transaction_id) != one.transaction_id
+        if (holder := holders.get((one.sender, one.nonce))) and holder["_id"] != one.transaction_id
+    }
+    open_ids = [holder["_id"] for one, holder in lost.values() if one.final and not holder["final"]]
+    query = {"_id": {"$in": open_ids}, "outcome": "final"}
+    later = await handler.find(FINALITY, query, {"_id": 1}) if open_ids else []
+    still_open = set(open_ids) - {one["_id"] for one in later}
+    contested = (
+        name for name, (one, holder) in lost.items() if one.final and holder["_id"] in still_open
     )
+    return frozenset(lost), frozenset(contested)
 
 
 def document_of(record: Record, sealed: bytes) -> Document:

@@ -22,6 +22,8 @@ RECORDS_MAX: Final = 50
 #: Each round settles at least one record, or meets other writers of the same ones.
 ROUNDS_MAX: Final = 8
 _NEW: Final = "attribute_not_exists(pk)"
+#: A nonce outlives its record, which goes by its time to live once it is home: it stays its own.
+_NEW_OR_OWN: Final = "attribute_not_exists(pk) OR transaction_id = :own"
 #: Attribute (and index by it) of what has not been moved to its home cluster: continent and bucket.
 UNRECONCILED: Final = "unreconciled"
 _SETTLED = "ConditionalCheckFailed"
@@ -73,6 +75,7 @@ class DynamodbTier:
         self._refuse_if_resting()  # before anything is encrypted
         stored: dict[str, Record] = {}
         conflicts: set[str] = set()
+        contested: set[str] = set()
         for start in range(0, len(records), RECORDS_MAX):
             chunk = records[start : start + RECORDS_MAX]
             try:
@@ -83,12 +86,12 @@ class DynamodbTier:
                     )
                     for record, sealed in chunk
                 }
-                self._insert_chunk(items, stored, conflicts)
+                self._insert_chunk(items, stored, conflicts, contested)
             except TierUnavailable:
                 if not stored and not conflicts:
                     raise
                 break  # what is stored has its receipt; the rest goes to the next tier
-        return Inserted(stored, frozenset(conflicts))
+        return Inserted(stored, frozenset(conflicts), frozenset(contested))
 
     def reject(
         self, continent: str, rejections: Sequence[Rejection]
@@ -175,6 +178,7 @@ class DynamodbTier:
         waiting: dict[str, tuple[Record, AttributeMap]],
         stored: dict[str, Record],
         conflicts: set[str],
+        contested: set[str],
     ) -> None:
         for _ in range(ROUNDS_MAX):
             if not waiting:
@@ -185,27 +189,44 @@ class DynamodbTier:
                 stored.update({one: waiting[one][0] for one in order})
                 return
             for n, transaction_id in enumerate(order):
-                if _SETTLED not in reasons[2 * n : 2 * n + 2]:
+                of_record, of_nonce = reasons[2 * n : 2 * n + 2]
+                if _SETTLED not in (of_record, of_nonce):
                     continue
-                del waiting[transaction_id]
                 found = self._get(f"transaction#{transaction_id}")
-                if found is None:
+                if found is not None:
+                    stored[transaction_id] = msgspec.json.decode(found["record"]["S"], type=Record)
+                elif of_nonce == _SETTLED:
+                    if self._is_contested(waiting[transaction_id][0]):
+                        contested.add(transaction_id)
                     conflicts.add(transaction_id)
                 else:
-                    stored[transaction_id] = msgspec.json.decode(found["record"]["S"], type=Record)
+                    continue  # its time to live has ended since: it is written anew
+                del waiting[transaction_id]
         raise TierUnavailable("DynamoDB: other writers kept these records busy")
+
+    def _is_contested(self, record: Record) -> bool:
+        """The holder's own record may have gone home, and expired: there its finality is known."""
+        if not record.final:
+            return False
+        nonce = self._get(_nonce_key(record))
+        holder = nonce and self._get(f"transaction#{nonce['transaction_id']['S']}")
+        return not holder or not msgspec.json.decode(holder["record"]["S"], type=Record).final
 
     def _transact(self, entries: Sequence[tuple[Record, AttributeMap]]) -> list[str] | None:
         """`None` when all is written, else the reason of each action."""
         puts = []
         for record, item in entries:
-            nonce = {
-                "pk": {"S": f"nonce#{record.sender}#{record.nonce}"},
-                "transaction_id": {"S": record.transaction_id},
-            }
-            for one in (item, nonce):
-                put = {"TableName": self._table, "Item": one}
-                puts.append({"Put": {**put, "ConditionExpression": _NEW}})
+            own = {"S": record.transaction_id}
+            nonce = {"pk": {"S": _nonce_key(record)}, "transaction_id": own}
+            conditions = (
+                {"Item": item, "ConditionExpression": _NEW},
+                {
+                    "Item": nonce,
+                    "ConditionExpression": _NEW_OR_OWN,
+                    "ExpressionAttributeValues": {":own": own},
+                },
+            )
+            puts += [{"Put": {"TableName": self._table, **one}} for one in conditions]
         return self._guarded(
             lambda: self._client.transact_write_items(TransactItems=puts),
         )
@@ -284,6 +305,10 @@ def _reasons(code: str, error: ClientError) -> list[str] | None:
         if all(one in ("None", _SETTLED, *_AGAIN) for one in reasons):
             return reasons
     return None
+
+
+def _nonce_key(record: Record) -> str:
+    return f"nonce#{record.sender}#{record.nonce}"
 
 
 def _unreconciled(record: Record | Rejection) -> AttributeMap:

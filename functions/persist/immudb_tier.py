@@ -105,18 +105,19 @@ class ImmudbTier:
             raise TierUnavailable(f"immuDB: {self._breakers.current.resting()}")
         stored: dict[str, Record] = {}
         conflicts: set[str] = set()
+        contested: set[str] = set()
         for start in range(0, len(records), RECORDS_MAX):
             waiting = {
                 record.transaction_id: (record, self._value(record, sealed))
                 for record, sealed in records[start : start + RECORDS_MAX]
             }
             try:
-                self._insert_chunk(waiting, stored, conflicts)
+                self._insert_chunk(waiting, stored, conflicts, contested)
             except TierUnavailable:
                 if not stored and not conflicts:
                     raise
                 break
-        return Inserted(stored, frozenset(conflicts))
+        return Inserted(stored, frozenset(conflicts), frozenset(contested))
 
     def reject(
         self, continent: str, rejections: Sequence[Rejection]
@@ -212,6 +213,7 @@ class ImmudbTier:
         waiting: dict[str, tuple[Record, bytes]],
         stored: dict[str, Record],
         conflicts: set[str],
+        contested: set[str],
     ) -> None:
         for _ in range(ROUNDS_MAX):
             if not waiting:
@@ -223,7 +225,7 @@ class ImmudbTier:
             try:
                 self._set(entries)
             except ConditionFailed:
-                self._settle(waiting, stored, conflicts)
+                self._settle(waiting, stored, conflicts, contested)
                 continue
             first = next(iter(waiting))
             if self._verified(_key("transaction", first)) != waiting[first][1]:
@@ -238,6 +240,7 @@ class ImmudbTier:
         waiting: dict[str, tuple[Record, bytes]],
         stored: dict[str, Record],
         conflicts: set[str],
+        contested: set[str],
     ) -> None:
         """Take out what is stored already, and what has lost its nonce to another."""
         for transaction_id, (record, _) in list(waiting.items()):
@@ -245,9 +248,15 @@ class ImmudbTier:
             if value is not None:
                 stored[transaction_id] = msgspec.json.decode(value, type=_Stored).record
                 del waiting[transaction_id]
-            elif self._verified(_nonce_key(record)) is not None:
+            elif (holder := self._verified(_nonce_key(record))) is not None:
+                if record.final and not self._is_final(holder.decode()):
+                    contested.add(transaction_id)
                 conflicts.add(transaction_id)
                 del waiting[transaction_id]
+
+    def _is_final(self, transaction_id: str) -> bool:
+        value = self._verified(_key("transaction", transaction_id))
+        return value is not None and msgspec.json.decode(value, type=_Stored).record.final
 
     def _value(self, record: Record, sealed: bytes) -> bytes:
         return msgspec.json.encode(

@@ -28,6 +28,7 @@ from persist.record import (
 NONCE_CONFLICT = "nonce_conflict"
 INCONSISTENT = "inconsistent"
 RECORD_DAMAGED = "record_damaged"
+CONTESTED = "a transaction that isn't final holds the nonce of one that is"
 
 
 class TierUnavailable(FederationError):
@@ -53,10 +54,13 @@ class Inserted(msgspec.Struct, frozen=True):
         The record that lies in the store: this one, or the same transaction's from before.
     conflicts : set of transaction ids
         Another transaction holds their (sender, nonce).
+    contested : set of transaction ids
+        Those of the conflicts that are final, while the holder isn't, as far as this store knows.
     """
 
     stored: Mapping[str, Record]
     conflicts: frozenset[str]
+    contested: frozenset[str] = frozenset()
 
 
 #: A record, and its sealed content.
@@ -167,7 +171,11 @@ def asked_part(part: str, ask: Callable[[], object], breaker: Callable[[], Break
 
 
 def store_group(group: Group, tier: Tier, store: TierStore) -> Persisted:
-    """Write a group to one tier: each item is stored, or its rejection recorded, or unavailable."""
+    """Write a group to one tier: each item is stored, or its rejection recorded, or unavailable.
+
+    What is final by its votes is never rejected because a record that can't be final any more holds
+    its nonce here: it is unavailable, so that the next tier takes it.
+    """
     now_ms = time.time_ns() // 1_000_000
     records: list[tuple[Record, bytes]] = []
     reasons: dict[str, str] = {}
@@ -189,10 +197,13 @@ def store_group(group: Group, tier: Tier, store: TierStore) -> Persisted:
     receipts: dict[str, Receipt] = {}
     why: str | None = None
     try:
-        for wave in _waves(records):
+        # What is final takes its nonce before what isn't.
+        for wave in _waves(sorted(records, key=lambda entry: not entry[0].final)):
             inserted = store.insert(group.continent, wave)
             receipts.update({one: known.receipt() for one, known in inserted.stored.items()})
-            reasons.update(dict.fromkeys(inserted.conflicts, NONCE_CONFLICT))
+            lost = inserted.conflicts - inserted.contested
+            reasons.update(dict.fromkeys(lost, NONCE_CONFLICT))
+            why = CONTESTED if inserted.contested else why
             if len(inserted.stored) + len(inserted.conflicts) < len(wave):
                 # A later wave holds the same nonces: it must not overtake what isn't stored.
                 why = "not confirmed"

@@ -3,6 +3,7 @@
 import functools
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from botocore.config import Config
 from federation.aws_clients import dynamodb_client
 from federation.batch import Grouped
 from federation.breaker import calling_as
+from federation.errors import FederationError
 from federation.limits import (
     COPIES_READ_S,
     COPIES_ROUND_S,
@@ -27,7 +29,7 @@ from federation.telemetry import NAMESPACE, stage_handler, stage_logger
 from persist.atlas import AtlasTier, connect_atlas
 from persist.dynamodb import DynamodbTier, connect_dynamodb
 from persist.immudb_tier import ImmudbTier, connect_immudb
-from persist.tier import TierUnavailable
+from persist.tier import TierStore, TierUnavailable, ask
 from reconcile.atlas_home import AtlasHome
 from reconcile.atlas_pending import AtlasPending
 from reconcile.copies import CopySource, move
@@ -116,6 +118,8 @@ def _redrive() -> Any:
         _immudb_lot,
     )
     redriven, left, parked = 0, 0, dict[str, str]()
+    # Asked once a run: a store that hangs costs its time-out.
+    a_store_answers = functools.cache(_a_store_answers)
     try:
         for _ in range(REDRIVE_LOOKS_MAX):
             looked = redrive(
@@ -124,6 +128,7 @@ def _redrive() -> Any:
                 settings.inbox_queue_url,
                 lots,
                 time.time_ns() // 1_000_000,
+                a_store_answers,
             )
             redriven, left = redriven + looked.redriven, left + looked.left
             parked.update(looked.parked)
@@ -138,6 +143,20 @@ def _redrive() -> Any:
             _log.error("parked messages", extra={"reasons": parked})
         _count(dead_letters_redriven=redriven, dead_letters_left=left, parked=len(parked))
     return {"outcome": "redriven", "redriven": redriven, "left": left, "parked": len(parked)}
+
+
+def _a_store_answers() -> bool:
+    """Whether any store of any tier does; the quickest are asked first."""
+    tiers: tuple[Callable[[], TierStore], ...] = (_dynamodb, _immudb, _atlas)
+    for tier in tiers:
+        try:
+            parts = ask(tier())
+        except FederationError as error:
+            _log.warning("a tier can't be asked", extra={"why": error.detail})
+            continue
+        if any(one.state == "up" for one in parts if not one.part.startswith("kms/")):
+            return True
+    return False
 
 
 def _move(request: MoveRequest) -> Any:

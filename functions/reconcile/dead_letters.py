@@ -1,4 +1,4 @@
-"""Empties the dead letters: what can be read goes back to the inbox, a few times; poison is parked."""
+"""Empties the dead letters: what can be read goes back to the inbox; poison is parked."""
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
@@ -9,11 +9,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from federation.batch import InboxMessage
 from federation.errors import FederationError
-from federation.limits import INBOX_ENTRIES_MAX, REDRIVES_MAX
+from federation.inbox_entries import chunks_for_sqs
+from federation.limits import INBOX_ENTRIES_MAX, REDRIVES_MAX, REDRIVES_WHOLE_MAX
 from persist.tier import TierUnavailable
 
-#: Message attribute: how often a message was redriven.
+#: Message attribute: how often a message was redriven while stores answered.
 REDRIVES: Final = "redrives"
+#: Of that attribute, its type and its number.
+_ATTRIBUTES_BYTES: Final = 64
 UNREADABLE: Final = "unreadable"
 REDRIVEN_TOO_OFTEN: Final = "redriven_too_often"
 
@@ -57,6 +60,8 @@ class Redriven(msgspec.Struct, frozen=True):
 
     Attributes
     ----------
+    redriven : int
+        Dead letters; one that was split counts once.
     parked : mapping of message id to reason
     left : int
         They stay in the dead letters: no lot could take them.
@@ -76,18 +81,25 @@ def redrive(
     inbox_url: str,
     lots: Sequence[Callable[[], Lot]],
     now_ms: int,
-    redrives_max: int = REDRIVES_MAX,
+    a_store_answers: Callable[[], bool],
 ) -> Redriven:
     """Take some messages off the dead letters; each is in the inbox or parked before it is deleted.
 
-    What dies in between leaves a message in both places, which is harmless: transactions are named
-    by their content, and a parked message by its own.
+    While no store answers, a message that can be read goes back uncounted: an outage makes no
+    poison, however long. What comes back all the same after three times may hold one transaction
+    that breaks its batch each time: from then on each travels by itself, and only what fails alone
+    is parked at last.
+
+    What dies in between leaves a message, or some of its parts, in both places, which is harmless:
+    transactions are named by their content, and a parked message by its own.
 
     Parameters
     ----------
     sqs : boto3 SQS client
     lots : sequence of callables that give a Lot
         Tried in their order.
+    a_store_answers : callable
+        Whether any tier does; asked only if there is something to redrive.
 
     Raises
     ------
@@ -104,14 +116,14 @@ def redrive(
     redriven, left, parked = 0, 0, {}
     for message in messages:
         times = _redrives(message)
-        reason = _why_not(message["Body"], times, redrives_max)
+        reason = _why_not(message["Body"], times)
         if reason is None:
-            _ask(
-                sqs.send_message,
-                QueueUrl=inbox_url,
-                MessageBody=message["Body"],
-                MessageAttributes={REDRIVES: {"DataType": "Number", "StringValue": str(times + 1)}},
-            )
+            bodies = [message["Body"]]
+            if a_store_answers():
+                if times >= REDRIVES_WHOLE_MAX:
+                    bodies = _parts(message["Body"])
+                times += 1
+            _send(sqs, inbox_url, bodies, times)
             redriven += 1
         elif _park(lots, ParkedMessage(message["MessageId"], reason, message["Body"], now_ms)):
             parked[message["MessageId"]] = reason
@@ -126,12 +138,37 @@ def redrive(
     return Redriven(redriven, parked, left, more=len(messages) == INBOX_ENTRIES_MAX and not left)
 
 
-def _why_not(body: str, redrives: int, redrives_max: int) -> str | None:
+def _send(sqs: Any, inbox_url: str, bodies: Sequence[str], redrives: int) -> None:
+    """Returns only when SQS has confirmed all of them."""
+    attributes = {REDRIVES: {"DataType": "Number", "StringValue": str(redrives)}}
+    for chunk in chunks_for_sqs(bodies, _ATTRIBUTES_BYTES):
+        entries = [
+            {"Id": str(n), "MessageBody": body, "MessageAttributes": attributes}
+            for n, body in enumerate(chunk)
+        ]
+        answer = _ask(sqs.send_message_batch, QueueUrl=inbox_url, Entries=entries)
+        if len(answer.get("Successful", [])) < len(entries):
+            raise QueueUnreachable("SQS: not all messages were confirmed")
+
+
+def _parts(body: str) -> list[str]:
+    """A message for each envelope, with its wrapped key; what we don't know of it stays as it is."""
+    whole = msgspec.json.decode(body)
+    parts = []
+    for envelope in whole["envelopes"]:
+        key_id = envelope["sealed"]["key_id"]
+        keys = {name: key for name, key in whole["wrapped_keys"].items() if name == key_id}
+        part = {**whole, "wrapped_keys": keys, "envelopes": [envelope]}
+        parts.append(msgspec.json.encode(part).decode())
+    return parts
+
+
+def _why_not(body: str, redrives: int) -> str | None:
     try:
         msgspec.json.decode(body, type=InboxMessage)
     except (msgspec.ValidationError, msgspec.DecodeError):
         return UNREADABLE
-    return REDRIVEN_TOO_OFTEN if redrives >= redrives_max else None
+    return REDRIVEN_TOO_OFTEN if redrives >= REDRIVES_MAX else None
 
 
 def _redrives(message: Mapping[str, Any]) -> int:

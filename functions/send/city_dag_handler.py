@@ -9,12 +9,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from federation.batch import InboxMessage
 from federation.errors import FederationError
-from federation.limits import (
-    BATCH_ITEMS_MAX,
-    INBOX_BYTES_MAX,
-    INBOX_ENTRIES_MAX,
-    INBOX_MESSAGE_BYTES_MAX,
-)
+from federation.inbox_entries import chunks_for_sqs
+from federation.limits import BATCH_ITEMS_MAX, INBOX_MESSAGE_BYTES_MAX
 from federation.transaction import Envelope
 
 ATTEMPTS_MAX: Final = 3
@@ -55,7 +51,7 @@ class CityDAGHandler:
             At least one is not confirmed. Others may lie in the inbox already, which does no harm:
             a transaction is named by its content.
         """
-        chunks = list(_chunks(list(pack(envelopes))))
+        chunks = list(chunks_for_sqs(list(pack(envelopes))))
         if len(chunks) == 1:
             self._send(chunks[0])
             return
@@ -100,18 +96,3 @@ def pack(envelopes: Sequence[Envelope]) -> Iterator[str]:
         size_bytes += light_bytes + key_bytes
     if taken:
         yield msgspec.json.encode(InboxMessage(keys, taken)).decode()
-
-
-def _chunks(bodies: Sequence[str]) -> Iterator[list[str]]:
-    """As many as one request takes, by count and by bytes."""
-    chunk: list[str] = []
-    size_bytes = 0
-    for body in bodies:
-        body_bytes = len(body.encode())
-        if chunk and (len(chunk) == INBOX_ENTRIES_MAX or size_bytes + body_bytes > INBOX_BYTES_MAX):
-            yield chunk
-            chunk, size_bytes = [], 0
-        chunk.append(body)
-        size_bytes += body_bytes
-    if chunk:
-        yield chunk

@@ -11,13 +11,16 @@ import msgspec
 import pymongo
 import pytest
 
+import flag_rust
 from federation.regions import CONTINENTS
 from federation.routing import start_router
 from persist.atlas import AtlasSettings, AtlasTier
 from persist.dynamodb import DynamodbTier
+from persist.finality import Finality
 from persist.immudb_tier import ImmudbTier
 from persist.kms_encryption import KmsEncryption
-from persist.tier import fetch, store_group
+from persist.tier import CONTESTED, fetch, store_group
+from reconcile.atlas_pending import AtlasPending
 
 MARKER = "a secret between the two of us"
 WRITERS = 8
@@ -185,6 +188,71 @@ def test_another_transaction_of_a_used_nonce_is_rejected_and_recorded(
     found = fetch(receipt.transaction_id, "Europe", store, groups.private_keys, groups.to_a_party)
     assert found["receipt"] == msgspec.to_builtins(receipt)
     assert found["content"] is None
+
+
+FINAL = {
+    "final": True,
+    "flags": flag_rust.VERIFIED | flag_rust.PLACED | flag_rust.VOTED | flag_rust.FINAL,
+}
+
+
+def test_what_is_final_is_not_rejected_for_a_pending_record_of_its_nonce(
+    bench: Bench, store: Any, groups: Any
+) -> None:
+    sender = groups.account()
+    pending, final = groups.item(sender, 1), groups.item(sender, 1, **FINAL)
+    store_group(groups.group(pending), bench.name, store)
+    persisted = store_group(groups.group(final, groups.item()), bench.name, store)
+    assert (persisted.outcome, persisted.reason) == ("unavailable", CONTESTED)
+    assert persisted.unavailable == [final]
+    assert len(persisted.receipts) == 1
+    assert store.fetch(final.envelope.header.transaction_id, "Europe") is None
+
+
+def test_what_is_final_holds_its_nonce_against_all(bench: Bench, store: Any, groups: Any) -> None:
+    sender = groups.account()
+    first, second = (groups.item(sender, 1, **FINAL) for _ in range(2))
+    store_group(groups.group(first), bench.name, store)
+    [receipt] = store_group(groups.group(second), bench.name, store).receipts
+    assert (receipt.status, receipt.reason) == ("rejected", "nonce_conflict")
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("final", "stored"), ("rejected", "unavailable")])
+def test_a_nonce_is_held_by_what_became_final_later_and_not_by_what_never_can(
+    atlas: Bench, groups: Any, outcome: Any, status: str
+) -> None:
+    store, sender = atlas.connect(), groups.account()
+    first, second = groups.item(sender, 1), groups.item(sender, 1, **FINAL)
+    store_group(groups.group(first), atlas.name, store)
+    name = first.envelope.header.transaction_id
+    settled = Finality(name, outcome, 1, [], 0, [], 1)
+    AtlasPending(store, "Europe", int(TIMEOUT_S * 1000)).settle([settled])
+    persisted = store_group(groups.group(second), atlas.name, store)
+    # `stored` tells that nothing goes on to the next tier: its rejection is recorded.
+    assert persisted.outcome == status
+    assert [one.reason for one in persisted.receipts] == (
+        ["nonce_conflict"] if status == "stored" else []
+    )
+
+
+def test_what_comes_again_after_its_copy_expired_is_no_conflict_with_itself(
+    dynamodb: Bench, groups: Any
+) -> None:
+    store, sender = dynamodb.connect(), groups.account()
+    first, other = groups.item(sender, 1), groups.item(sender, 1)
+    name = first.envelope.header.transaction_id
+    store_group(groups.group(first), dynamodb.name, store)
+    # As the time to live of a copy that was brought home does; the nonce has none.
+    key = {"pk": {"S": f"transaction#{name}"}}
+    dynamodb.server.client().delete_item(TableName=TABLE, Key=key)
+    assert store.fetch(name, "Europe") is None
+    lost = _by_id(store_group(groups.group(other), dynamodb.name, store))
+    assert [one.reason for one in lost.values()] == ["nonce_conflict"]
+    again = store_group(groups.group(first, groups.item(sender, 2)), dynamodb.name, store)
+    assert [one.status for one in again.receipts] == ["stored", "stored"]
+    assert store.fetch_as("rejection", name) is None
+    found = fetch(name, "Europe", store, groups.private_keys, groups.to_a_party)
+    assert found["receipt"] == msgspec.to_builtins(_by_id(again)[name])
 
 
 def test_of_two_transactions_with_one_nonce_in_a_batch_the_first_is_stored(

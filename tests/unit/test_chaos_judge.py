@@ -244,6 +244,18 @@ def test_a_copy_whose_nonce_is_held_at_home_may_stay_where_it_is(run: Run) -> No
     assert left_undone(run) == set()
 
 
+def test_what_is_final_may_stay_away_from_a_home_where_a_pending_one_holds_its_nonce(
+    run: Run,
+) -> None:
+    run.change(tier="dynamodb", place="")
+    pending: dict[str, Any] = {"final": False, "votes": [], "stake": 0, "rewards": []}
+    other = rival(run)
+    run.copies.append(run.copy(other, **pending))
+    assert left_undone(run) == set()
+    run.change(tier="dynamodb", place="", **pending)
+    assert left_undone(run) == {"not_final"}
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -99,6 +99,15 @@ def test_a_transaction_that_met_another_writer_is_tried_again(
     assert recorder.sizes == [2, 2]
 
 
+def test_a_record_that_expires_while_it_is_looked_for_is_written_anew(
+    key_arns: dict[str, str], groups: Any
+) -> None:
+    store, recorder = _tier(key_arns, [_cancelled("ConditionalCheckFailed", "None")])
+    persisted = store_group(groups.group(groups.item()), "dynamodb", store)
+    assert [one.status for one in persisted.receipts] == ["stored"]
+    assert recorder.sizes == [2, 2]
+
+
 def test_writers_that_never_give_way_make_the_tier_unavailable(
     key_arns: dict[str, str], groups: Any
 ) -> None:

@@ -14,7 +14,12 @@ import flag_rust
 from federation.breaker import BreakerState
 from persist.canary import run_canary
 from persist.record import Record, RecordDamaged, Rejection, open_content, record_of
-from persist.tier import Entry, Inserted, Part, TierUnavailable, ask, fetch, store_group
+from persist.tier import CONTESTED, Entry, Inserted, Part, TierUnavailable, ask, fetch, store_group
+
+FINAL = {
+    "final": True,
+    "flags": flag_rust.VERIFIED | flag_rust.PLACED | flag_rust.VOTED | flag_rust.FINAL,
+}
 
 
 class MemoryStore:
@@ -27,18 +32,20 @@ class MemoryStore:
         self.rejects = True
 
     def insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
-        stored, conflicts = {}, set()
-        holders = {(one.sender, one.nonce): one.transaction_id for one, _ in self.records.values()}
+        stored, conflicts, contested = {}, set(), set()
+        holders = {(one.sender, one.nonce): one for one, _ in self.records.values()}
         for record, sealed in records:
-            holder = holders.get((record.sender, record.nonce), record.transaction_id)
-            if holder != record.transaction_id:
+            holder = holders.get((record.sender, record.nonce), record)
+            if holder.transaction_id != record.transaction_id:
                 conflicts.add(record.transaction_id)
+                if record.final and not holder.final:
+                    contested.add(record.transaction_id)
             elif record.transaction_id in self.records or len(self.records) < self.capacity:
                 kept = self.records.setdefault(record.transaction_id, (record, sealed))
                 stored[record.transaction_id] = kept[0]
         if not stored and not conflicts:
             raise TierUnavailable("full")
-        return Inserted(stored, frozenset(conflicts))
+        return Inserted(stored, frozenset(conflicts), frozenset(contested))
 
     def reject(
         self, continent: str, rejections: Sequence[Rejection]
@@ -73,6 +80,41 @@ def test_every_item_has_a_receipt_or_goes_on(groups: Any) -> None:
     assert persisted.outcome == "unavailable"
     assert [one.status for one in persisted.receipts] == ["stored"] * 3
     assert persisted.unavailable == items[3:]
+
+
+def test_what_is_final_goes_on_where_a_pending_record_holds_its_nonce(groups: Any) -> None:
+    store, sender = MemoryStore(), groups.account()
+    pending = groups.item(sender, 5)
+    store_group(groups.group(pending), "atlas", store)
+    final, other = groups.item(sender, 5, **FINAL), groups.item()
+    persisted = store_group(groups.group(final, other), "atlas", store)
+    assert (persisted.outcome, persisted.reason) == ("unavailable", CONTESTED)
+    assert persisted.unavailable == [final]
+    assert [one.transaction_id for one in persisted.receipts] == [
+        other.envelope.header.transaction_id
+    ]
+    assert store.rejections == {}
+    taken = store_group(groups.group(*persisted.unavailable), "dynamodb", MemoryStore())
+    assert [(one.status, one.final) for one in taken.receipts] == [("stored", True)]
+
+
+def test_of_two_of_one_nonce_in_a_batch_the_final_one_is_stored(groups: Any) -> None:
+    sender = groups.account()
+    pair = [groups.item(sender, 5), groups.item(sender, 5, **FINAL)]
+    persisted = store_group(groups.group(*pair), "atlas", MemoryStore())
+    statuses = {one.transaction_id: one.status for one in persisted.receipts}
+    assert [statuses[one.envelope.header.transaction_id] for one in pair] == ["rejected", "stored"]
+
+
+@pytest.mark.parametrize(("holder", "late"), [(True, True), (True, False), (False, False)])
+def test_any_other_transaction_of_a_used_nonce_is_rejected(
+    groups: Any, holder: bool, late: bool
+) -> None:
+    store, sender = MemoryStore(), groups.account()
+    first, second = (groups.item(sender, 5, **(FINAL if one else {})) for one in (holder, late))
+    store_group(groups.group(first), "atlas", store)
+    [receipt] = store_group(groups.group(second), "atlas", store).receipts
+    assert (receipt.status, receipt.reason) == ("rejected", "nonce_conflict")
 
 
 class Silent(MemoryStore):

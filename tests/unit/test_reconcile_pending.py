@@ -1,5 +1,6 @@
 """Pending records become final, or are told never to, whatever dies on the way."""
 
+import json
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -7,8 +8,10 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from voting.electorates import SigningElectorate
 from voting.late import REWARD, LateDelegates
 
+from dpos.voting import collect_votes
 from federation.batch import rejected
 from federation.limits import (
     BATCH_ITEMS_MAX,
@@ -21,6 +24,8 @@ from persist.record import Record, record_of
 from reconcile import pending
 from reconcile.pending import MINUTE_MS, finish, gather, is_due
 from reconcile.stored import Stored
+from reward.split import reward_groups
+from shard.grouping import group_by_continent
 
 NOW_MS = 10 * SPURIOUS_AGE_MS
 
@@ -231,6 +236,25 @@ def test_rounds_stay_below_the_payload_of_a_state_and_leave_nothing_out(
             break
     assert rounds > 1
     assert sorted(seen) == sorted(cluster.waiting)
+
+
+def test_votes_that_have_no_room_in_a_batch_are_collected_by_later_runs(groups: Any) -> None:
+    electorate = SigningElectorate(["ML-DSA-65"] * 7)
+    weights = {one.delegate_id: one.stake for one in electorate.delegates.delegates}
+    cluster = MemoryCluster()
+    names = {cluster.put(groups, waiting_item(groups)) for _ in range(20)}
+    settled = []
+    while cluster.waiting:
+        gathered = gather(cluster, "batch", NOW_MS, all_due=True)
+        voted = collect_votes(gathered.batch, electorate.delegates, electorate)
+        grouped = reward_groups(group_by_continent(voted), weights, REWARD)
+        payload = [msgspec.to_builtins(grouped), gathered.entries]
+        assert len(json.dumps(payload)) < PIPELINE_BYTES_MAX
+        done = finish(cluster, grouped.groups, gathered.entries, electorate.proving, NOW_MS)
+        assert done.final > 0
+        settled.append(done.final)
+    assert len(settled) > 1
+    assert {name for name, one in cluster.outcomes.items() if one.outcome == "final"} == names
 
 
 def test_more_entries_than_one_scan_are_all_reached(

@@ -24,6 +24,13 @@ INBOX_MESSAGE_BYTES_MAX: Final = 110 * 1024
 PIPELINE_BYTES_MAX: Final = 256 * 1024
 BATCH_BYTES_MAX: Final = 120 * 1024
 BATCH_ITEMS_MAX: Final = 100
+#: What the states behind `dpos` add at most, so that it knows for how many votes there is room. To a
+#: batch: its groups' frames, sums of rewards, what Lambda says of a call, a reason.
+PIPELINE_RESERVE_BYTES: Final = 16 * 1024
+#: To an item: white space of another encoder, continent, shard, flags, a reason, its work entry.
+ITEM_GROWTH_BYTES_MAX: Final = 256
+#: To a vote, beside the signature and twice the delegate's name: punctuation, and a reward's digits.
+VOTE_GROWTH_BYTES_MAX: Final = 40
 
 LATITUDE_E7_MAX: Final = 90 * 10**7
 LONGITUDE_E7_MAX: Final = 180 * 10**7
@@ -144,8 +151,10 @@ BREAKER_TRY_S: Final = 5.0
 #: What the canary wrote is kept so long, where stores are deleted from.
 CANARY_KEPT_S: Final = 600
 
-#: A dead letter that can be read goes back to the inbox so often; then it is parked.
-REDRIVES_MAX: Final = 3
+#: A dead letter that can be read goes back to the inbox whole so often; then each of its transactions
+#: by itself. What took 1,000 tries of at most 30 s each time is parked after so many: two weeks.
+REDRIVES_WHOLE_MAX: Final = 3
+REDRIVES_MAX: Final = 40
 #: Looks at the dead letters in one run, of ten messages each.
 REDRIVE_LOOKS_MAX: Final = 20
 #: What waits in the inbox is to be stored within this time: who would wait longer is answered 503.

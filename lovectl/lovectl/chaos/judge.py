@@ -136,25 +136,23 @@ def judge(history: History, evidence: Evidence, federation: Federation) -> Judge
 def judge_reconciled(history: History, evidence: Evidence) -> list[Violation]:
     """What `reconcile` has left undone, once it says that nothing is left to do.
 
-    Not so a copy whose nonce another transaction holds at home: it is parked for its operator.
+    Not so a copy whose nonce another transaction holds at home: it is parked for its operator. And
+    what shares its nonce with a final one can't become final.
     """
     copies = _copies(history, evidence)
     conceded = _conceded(history, evidence, copies)
-    holders = {
-        (copy.sender, copy.nonce): copy.transaction_id
-        for found in copies.values()
-        for copy in found
-        if copy.final and copy.tier == "atlas"
-    }
+    every = [copy for found in copies.values() for copy in found]
+    holders = {(copy.sender, copy.nonce): copy.transaction_id for copy in every if copy.final}
+    at_home = {(copy.sender, copy.nonce) for copy in every if copy.tier == "atlas"}
     violations = []
     for one in history.accepted_at_ms:
         sent = history.sent.get(one)
         if one in conceded or one not in copies or sent is None:
             continue
-        holder = holders.get((sent.document["sender"], sent.document["nonce"]), one)
-        if holder != one:
+        nonce = (sent.document["sender"], sent.document["nonce"])
+        if holders.get(nonce, one) != one:
             continue
-        if all(copy.tier != "atlas" for copy in copies[one]):
+        if nonce not in at_home:
             violations.append(Violation("not_home", one, f"only in {copies[one][0].tier}"))
         if not any(copy.final for copy in copies[one]):
             violations.append(Violation("not_final", one, "its votes were not collected"))
