@@ -168,18 +168,12 @@ def patient_atlas(
 ) -> Any:
     """The Atlas tier on one FerretDB for all continents, as `reconcile` waits for it."""
     import msgspec
+    from one_cluster import router_to
 
-    from federation.routing import start_router
     from persist.atlas import AtlasSettings, AtlasTier
 
-    uri = f"mongodb://127.0.0.1:{ferretdb.port}/?tls=true&directConnection=true"
-    router = start_router(
-        {
-            "MONGO_URI_PROVIDER": "environment",
-            **{f"MONGO_URI_{one.name}": uri for one in CONTINENTS},
-            "MONGO_CA_PEM": ferretdb.pki.ca_file.read_text(),
-            "MONGO_CLIENT_PEM": ferretdb.pki.client_pem_file.read_text(),
-        }
+    router = router_to(
+        ferretdb.port, ferretdb.pki.ca_file.read_text(), ferretdb.pki.client_pem_file.read_text()
     )
     settings = AtlasSettings(
         kms_key_arns=msgspec.json.encode(key_arns).decode(),

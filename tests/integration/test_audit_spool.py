@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from one_cluster import router_to
 
 from federation import audit
 from federation.audit_spool import AuditSpool
 from federation.backoff import put_back
 from federation.limits import AUDIT_REST_S
 from federation.regions import CONTINENTS
-from federation.routing import start_router
 from federation.telemetry import stage_logger
 from lovectl.processes import free_ports
 from lovectl.servers import LOCAL_REGION, aws_client, session_arguments
@@ -209,14 +209,10 @@ def test_a_certificate_that_mongodb_refuses_is_recorded(
     foreign_pki: Any,
     tmp_path: Path,
 ) -> None:
-    uri = f"mongodb://127.0.0.1:{ferretdb.port}/?tls=true&directConnection=true"
-    router = start_router(
-        {
-            "MONGO_URI_PROVIDER": "environment",
-            **{f"MONGO_URI_{one.name}": uri for one in CONTINENTS},
-            "MONGO_CA_PEM": ferretdb.pki.ca_file.read_text(),
-            "MONGO_CLIENT_PEM": foreign_pki.client_pem_file.read_text() if foreign else "",
-        }
+    router = router_to(
+        ferretdb.port,
+        ferretdb.pki.ca_file.read_text(),
+        foreign_pki.client_pem_file.read_text() if foreign else "",
     )
     settings = AtlasSettings(json.dumps({one.value: key_arn for one in CONTINENTS}))
     tier = AtlasTier(settings, router, tmp_path)

@@ -8,10 +8,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from one_cluster import router_to
 
 from federation.breaker import calling_as
-from federation.regions import CONTINENTS
-from federation.routing import start_router
 from lovectl.processes import free_ports
 from lovectl.servers import FerretDbServer
 from persist.atlas import AtlasSettings, AtlasTier
@@ -128,14 +127,10 @@ def test_a_dead_kms_is_told_from_a_dead_cluster(
     fault: str,
     continent: str,
 ) -> None:
-    uri = f"mongodb://127.0.0.1:{own_ferretdb.port}/?tls=true&directConnection=true"
-    router = start_router(
-        {
-            "MONGO_URI_PROVIDER": "environment",
-            **{f"MONGO_URI_{one.name}": uri for one in CONTINENTS},
-            "MONGO_CA_PEM": own_ferretdb.pki.ca_file.read_text(),
-            "MONGO_CLIENT_PEM": own_ferretdb.pki.client_pem_file.read_text(),
-        }
+    router = router_to(
+        own_ferretdb.port,
+        own_ferretdb.pki.ca_file.read_text(),
+        own_ferretdb.pki.client_pem_file.read_text(),
     )
     settings = AtlasSettings(
         json.dumps(key_arns), persist_timeout_ms=2_000, persist_slow_ms=2_000, cold_timeout_ms=1_000

@@ -10,10 +10,9 @@ from typing import Any
 import msgspec
 import pymongo
 import pytest
+from one_cluster import router_to
 
 import flag_rust
-from federation.regions import CONTINENTS
-from federation.routing import start_router
 from persist.atlas import AtlasSettings, AtlasTier
 from persist.dynamodb import DynamodbTier
 from persist.finality import Finality
@@ -63,15 +62,7 @@ def atlas(
 
 def atlas_tier(port: int, server: Any, key_arns: dict[str, str], directory: Path) -> AtlasTier:
     """A tier whose clusters are all at `port`."""
-    uri = f"mongodb://127.0.0.1:{port}/?tls=true&directConnection=true"
-    router = start_router(
-        {
-            "MONGO_URI_PROVIDER": "environment",
-            **{f"MONGO_URI_{one.name}": uri for one in CONTINENTS},
-            "MONGO_CA_PEM": server.pki.ca_file.read_text(),
-            "MONGO_CLIENT_PEM": server.pki.client_pem_file.read_text(),
-        }
-    )
+    router = router_to(port, server.pki.ca_file.read_text(), server.pki.client_pem_file.read_text())
     settings = AtlasSettings(
         kms_key_arns=msgspec.json.encode(key_arns).decode(),
         persist_timeout_ms=int(TIMEOUT_S * 1000),
