@@ -28,7 +28,10 @@ def main() -> int:
     except NodeError as error:
         print(f"love-node: {error}", file=sys.stderr)
         return 1
-    print(json.dumps({"ready": True, "address": config.address, "level": config.level}), flush=True)
+    ready = {"ready": True, "address": config.address, "level": config.level}
+    # In one piece: audit events come from other threads.
+    sys.stdout.write(json.dumps(ready) + "\n")
+    sys.stdout.flush()
     ended.wait()
     server.stop()
     return 0
