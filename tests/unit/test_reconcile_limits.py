@@ -31,7 +31,7 @@ def resource(name: str) -> str:
 
 
 def number(text: str, name: str) -> int:
-    found = re.search(rf"^ *{name}: (\d+)", text, re.MULTILINE)
+    found = re.search(rf"^ *{name}: \"?(\d+)", text, re.MULTILINE)
     assert found, name
     return int(found[1])
 

@@ -67,6 +67,15 @@ def test_the_events_are_those_that_the_types_of_today_make() -> None:
     assert stale == [], "run python -m lovectl.sample_events"
 
 
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_environment_variable_of_a_function_is_text(name: str) -> None:
+    # Lambda's are; AWS makes text of a number, the local AWS doesn't start the function.
+    properties = TEMPLATE["Resources"][name]["Properties"]
+    variables = properties.get("Environment", {}).get("Variables", {})
+    numbers = [key for key, value in variables.items() if isinstance(value, (int, float))]
+    assert numbers == []
+
+
 @pytest.mark.parametrize("name", TYPES)
 def test_a_stage_takes_its_event_and_the_transaction_in_it_is_the_senders(name: str) -> None:
     taken = msgspec.convert(event(name), TYPES[name], strict=True)
