@@ -54,8 +54,10 @@ REJECTIONS: Final = "rejections"
 #: A refused or unroutable server is found out by a bare connection first, faster than by PyMongo's
 #: server selection, which goes on trying for all of its time-out.
 KNOCK_TIMEOUT_S: Final = 0.1
-#: So much longer than PyMongo a write may take at most.
+#: So much longer than PyMongo's own limit a write may take at most.
 HANDSHAKE_GRACE_S: Final = 0.1
+#: Both for whoever brings no money: it may ask the cluster at the other end of the world.
+PATIENCE_S: Final = 1.0
 
 Result = TypeVar("Result")
 #: The continent whose cluster is used, and the home continent whose keys are.
@@ -336,9 +338,10 @@ class AtlasTier:
             handler = await self._handler(way)
             started_s = time.perf_counter()
             limit_s = (timeout_ms or self._settings.persist_timeout_ms) / 1000
+            grace_s = HANDSHAKE_GRACE_S if caller_now() == "payment" else PATIENCE_S
             # PyMongo's own limit names what was waited for, but holds for no TLS handshake.
             with pymongo.timeout(limit_s):
-                async with asyncio.timeout(limit_s + HANDSHAKE_GRACE_S):
+                async with asyncio.timeout(limit_s + grace_s):
                     if not breaker.is_trusted():
                         # The driver would look for a server that is gone until the time is over.
                         await _knock(self._handlers[way].route.uri)
@@ -553,5 +556,6 @@ async def _knock(uri: str) -> None:
 
 
 async def _accept(host: str, port: int) -> None:
-    _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), KNOCK_TIMEOUT_S)
+    limit_s = KNOCK_TIMEOUT_S if caller_now() == "payment" else PATIENCE_S
+    _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), limit_s)
     writer.close()
