@@ -4,6 +4,7 @@ import hashlib
 import json
 from base64 import b64decode
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import grpc
@@ -43,6 +44,7 @@ FINALITY: Final = "finality"
 
 _VOTED: Final = ("votes", "stake", "rewards")
 _Opened = tuple[dict[str, Any] | None, str]
+_Found = StoredCopy | StoredRejection | Damage
 
 
 class StoreReader:
@@ -82,11 +84,7 @@ class StoreReader:
         copies: list[StoredCopy] = []
         rejections: list[StoredRejection] = []
         damage: list[Damage] = []
-        for found in (
-            *self._atlas(senders),
-            *self._dynamodb(senders),
-            *self._immudb(senders, transaction_ids),
-        ):
+        for found in self._everything(senders, transaction_ids):
             if isinstance(found, StoredCopy):
                 copies.append(found)
             elif isinstance(found, StoredRejection):
@@ -95,16 +93,27 @@ class StoreReader:
                 damage.append(found)
         return Evidence(copies, rejections, damage)
 
-    def _atlas(self, senders: Collection[str]) -> Iterator[StoredCopy | StoredRejection | Damage]:
-        for continent, uri in self._stores.mongo_uris.items():
-            try:
-                yield from self._cluster(continent, uri, senders)
-            except PyMongoError as error:
-                yield Damage("atlas", continent, f"{type(error).__name__}: {error}")
+    def _everything(
+        self, senders: Collection[str], transaction_ids: Collection[str]
+    ) -> Iterator[_Found]:
+        # Each cluster is a server of its own that has to look through all that it holds.
+        uris = self._stores.mongo_uris
+        with ThreadPoolExecutor(len(uris)) as pool:
+            read = [pool.submit(self._atlas, *one, senders) for one in uris.items()]
+            yield from self._dynamodb(senders)
+            yield from self._immudb(senders, transaction_ids)
+            for one in read:
+                yield from one.result()
 
-    def _cluster(
-        self, continent: str, uri: str, senders: Collection[str]
-    ) -> Iterator[StoredCopy | StoredRejection | Damage]:
+    def _atlas(self, continent: str, uri: str, senders: Collection[str]) -> list[_Found]:
+        found: list[_Found] = []
+        try:
+            found.extend(self._cluster(continent, uri, senders))
+        except PyMongoError as error:
+            found.append(Damage("atlas", continent, f"{type(error).__name__}: {error}"))
+        return found
+
+    def _cluster(self, continent: str, uri: str, senders: Collection[str]) -> Iterator[_Found]:
         with (
             MongoClient[dict[str, Any]](uri, timeoutMS=STORE_TIMEOUT_MS) as client,
             self._keys.field_encryption(client) as encryption,
@@ -122,9 +131,7 @@ class StoreReader:
             for document in database[REJECTIONS].find({"header.sender": {"$in": sorted(senders)}}):
                 yield _rejection("atlas", continent, document)
 
-    def _dynamodb(
-        self, senders: Collection[str]
-    ) -> Iterator[StoredCopy | StoredRejection | Damage]:
+    def _dynamodb(self, senders: Collection[str]) -> Iterator[_Found]:
         for item in dynamodb_records(self._stores):
             record = json.loads(item["record"]["S"])
             if record["sender"] in senders:
@@ -139,7 +146,7 @@ class StoreReader:
 
     def _immudb(
         self, senders: Collection[str], transaction_ids: Collection[str]
-    ) -> Iterator[StoredCopy | StoredRejection | Damage]:
+    ) -> Iterator[_Found]:
         try:
             values = list(immudb_values(self._stores.immudb, b"transaction:"))
             marked = immudb_marks(self._stores.immudb)

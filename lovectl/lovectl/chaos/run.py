@@ -151,9 +151,8 @@ class Runner:
 
     def _brought_home(self, group: Sequence[Scenario]) -> Evidence:
         """Run reconcile until nothing is left to do: one run is bounded, and breakers may rest yet."""
-        evidence = self._evidence(group)
         if self._reconcile is None:
-            return evidence
+            return self._evidence(group)
         for _ in range(RECONCILE_RUNS_MAX):
             done = self._reconcile()
             self.log.write(*(Mark(now_ms(), one.name, RECONCILED, done) for one in group))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lovectl.access import Access, running_access, started_access
+from lovectl.chaos.beside import beside
 from lovectl.chaos.history import History, HistoryLog
 from lovectl.chaos.queues import VISIBILITY_S, Inbox
 from lovectl.chaos.run import Runner, Say
@@ -16,6 +17,9 @@ from lovectl.chaos.scenarios import Scenario, chosen
 from lovectl.chaos.wrapped import WrappedTree
 from lovectl.guardian import release_all
 from lovectl.reconcile import reconcile
+
+#: By the name of the scenario.
+_Reports = dict[str, dict[str, Any]]
 
 STACK = "simulate"
 WRAPPED_STACK = "simulate-wrapped"
@@ -37,17 +41,19 @@ def simulate_all(
         There is no scenario of a name.
     """
     groups = chosen(list(names))
+    plain = [group for group in groups if not group[0].wrapped]
+    wrapped = [group for group in groups if group[0].wrapped]
     began_s = time.monotonic()
-    found: dict[str, dict[str, Any]] = {}
-    with HistoryLog(path) as log:
-        plain = [group for group in groups if not group[0].wrapped]
-        if plain:
-            with plain_runner(log, seed, say) as runner:
-                _run(runner, plain, found)
-        wrapped = [group for group in groups if group[0].wrapped]
-        if wrapped:
-            with wrapped_runner(log, seed, say) as runner:
-                _run(runner, wrapped, found)
+    if plain and wrapped:
+        # They need two stacks anyway, and neither keeps two cores busy by itself.
+        log_beside = path.with_name(f"wrapped-{path.name}")
+        with beside(_wrapped, wrapped, seed, log_beside, say) as others:
+            found = _plain(plain, seed, path, say) | others()
+        with path.open("ab") as whole:
+            whole.write(log_beside.read_bytes())
+        log_beside.unlink()
+    else:
+        found = _wrapped(wrapped, seed, path, say) if wrapped else _plain(plain, seed, path, say)
     reports = [found[name] for name in names]
     return document_of(reports, seed, path, began_s), History.read(path)
 
@@ -113,8 +119,15 @@ def runner_on(
         )
 
 
-def _run(
-    runner: Runner, groups: Sequence[Sequence[Scenario]], found: dict[str, dict[str, Any]]
-) -> None:
-    for group in groups:
-        found.update({report["name"]: report for report in runner.run(group)})
+def _plain(groups: Sequence[Sequence[Scenario]], seed: int, path: Path, say: Say) -> _Reports:
+    with HistoryLog(path) as log, plain_runner(log, seed, say) as runner:
+        return _run(runner, groups)
+
+
+def _wrapped(groups: Sequence[Sequence[Scenario]], seed: int, path: Path, say: Say) -> _Reports:
+    with HistoryLog(path) as log, wrapped_runner(log, seed, say) as runner:
+        return _run(runner, groups)
+
+
+def _run(runner: Runner, groups: Sequence[Sequence[Scenario]]) -> _Reports:
+    return {report["name"]: report for group in groups for report in runner.run(group)}
