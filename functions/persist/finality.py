@@ -6,6 +6,7 @@ entry is no data: it is inserted before its record, so that a crash leaves at wo
 a record, and deleted when there is nothing left to do.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -17,6 +18,8 @@ from persist.tier import NONCE_CONFLICT
 
 PENDING: Final = "pending"
 FINALITY: Final = "finality"
+#: As many as Unix milliseconds have in the next 30,000 years.
+_DIGITS: Final = re.compile(r"[0-9]{1,15}")
 
 
 class PendingEntry(msgspec.Struct, frozen=True):
@@ -33,6 +36,21 @@ class PendingEntry(msgspec.Struct, frozen=True):
     def entry_id(self) -> str:
         """Its `_id`: the same attempt, repeated, is the same entry."""
         return f"{self.transaction_id}:{self.since_ms}"
+
+    @classmethod
+    def named(cls, entry_id: str) -> "PendingEntry | None":
+        """The entry with this `_id`, which says all of it; None if it is no entry's.
+
+        Examples
+        --------
+        >>> PendingEntry.named("ab:12")
+        PendingEntry(transaction_id='ab', since_ms=12)
+        >>> PendingEntry.named("ab") is None
+        True
+        """
+        transaction_id, _, since_ms = entry_id.partition(":")
+        entry = cls(transaction_id, int(since_ms)) if _DIGITS.fullmatch(since_ms) else None
+        return entry if entry is not None and transaction_id else None
 
     def document(self) -> dict[str, Any]:
         """As it lies in `pending`."""

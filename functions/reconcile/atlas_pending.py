@@ -3,13 +3,12 @@
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
-import msgspec
 from pymongo.errors import BulkWriteError
 
 from persist.atlas import AtlasTier
 from persist.atlas_documents import document_fields, entry_in, only_duplicates
 from persist.encryption_schema import TRANSACTIONS
-from persist.finality import FINALITY, PENDING, Finality, PendingEntry
+from persist.finality import FINALITY, PENDING, Finality
 from persist.motor_db_handler import Document, MotorDBHandler
 from persist.record import Record, RecordDamaged
 from persist.tier import ContentDamaged
@@ -32,15 +31,19 @@ class AtlasPending:
         self._continent = continent
         self._timeout_ms = timeout_ms
 
-    def entries(self, after: str, limit: int) -> list[PendingEntry]:
+    def entries(self, after: str, limit: int) -> list[str]:
         """By the index on `_id`."""
-        query = {"_id": {"$gt": after}}
-        found = self._do(lambda cluster: cluster.find(PENDING, query, limit=limit, sort="_id"))
-        return [msgspec.convert(one, PendingEntry) for one in found]
+        query, only_ids = {"_id": {"$gt": after}}, {"_id": 1}
+        found = self._do(
+            lambda cluster: cluster.find(PENDING, query, only_ids, limit=limit, sort="_id")
+        )
+        return [one["_id"] for one in found]
 
     def oldest_ms(self) -> int | None:
         """The first by time."""
-        found = self._do(lambda cluster: cluster.find(PENDING, {}, limit=1, sort="since_ms"))
+        # What has no such number is told of when its `_id` is read.
+        query = {"since_ms": {"$gt": 0}}
+        found = self._do(lambda cluster: cluster.find(PENDING, query, limit=1, sort="since_ms"))
         return int(found[0]["since_ms"]) if found else None
 
     def records(self, transaction_ids: Collection[str]) -> Stored:

@@ -43,8 +43,8 @@ class PendingStore(Protocol):
     Each method raises `persist.tier.TierUnavailable` if the cluster can't be reached.
     """
 
-    def entries(self, after: str, limit: int) -> list[PendingEntry]:
-        """Work entries in the order of their ids, behind `after`."""
+    def entries(self, after: str, limit: int) -> list[str]:
+        """Ids of work entries, in their order, behind `after`."""
         ...
 
     def oldest_ms(self) -> int | None:
@@ -84,7 +84,8 @@ class Gathered(msgspec.Struct, frozen=True):
     removed : int
         Entries without any work left.
     damaged : list of transaction ids
-        Their records can't be read, or are not what their senders signed; they stay as they are.
+        Their records can't be read, or are not what their senders signed; they stay as they are. And
+        what lies among the work entries and is none.
     """
 
     batch: Batch
@@ -124,10 +125,14 @@ def gather(
     oldest_ms = None if after else store.oldest_ms()
     entries = store.entries(after, PENDING_SCAN_MAX)
     chosen: list[PendingEntry] = []
+    damaged: list[str] = []
     seen = 0
-    for entry in entries:
+    for name in entries:
         seen += 1
-        if all_due or is_due(entry, now_ms):
+        entry = PendingEntry.named(name)
+        if entry is None:
+            damaged.append(name)
+        elif all_due or is_due(entry, now_ms):
             chosen.append(entry)
         if len(chosen) == BATCH_ITEMS_MAX:
             break
@@ -137,8 +142,7 @@ def gather(
     settled = store.settled(ids) if ids else set()
     taken = _Taken(batch_id)
     done: list[str] = []
-    damaged: list[str] = []
-    after_id = entries[seen - 1].entry_id if seen else after
+    after_id = entries[seen - 1] if seen else after
     full = False
     for n, entry in enumerate(chosen):
         found = records.whole.get(entry.transaction_id)

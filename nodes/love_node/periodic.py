@@ -1,7 +1,9 @@
 """A task that a thread repeats, with jitter, so that nodes that start together don't go in step."""
 
+import contextlib
 import random
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Final
 
@@ -9,7 +11,7 @@ JITTER: Final = 0.2
 
 
 class Periodic:
-    """Repeats a task until it is stopped.
+    """Repeats a task until it is stopped; one that fails says why on standard error, and is repeated.
 
     Parameters
     ----------
@@ -48,7 +50,12 @@ class Periodic:
     def _run(self) -> None:
         while not self._stopped.is_set():
             self._wake.clear()
-            self._task()
+            try:
+                self._task()
+            except Exception:  # noqa: BLE001 - a thread that ends would never do its task again
+                # Nor may it end because nobody reads what we say.
+                with contextlib.suppress(OSError, ValueError):
+                    traceback.print_exc()
             if self._stopped.is_set():
                 return
             self._wake.wait(self._interval_s * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311

@@ -77,6 +77,23 @@ def test_a_read_tells_of_late_finality_and_its_rewards(
     assert _documents(ferretdb, "transactions", *names) == before
 
 
+def test_what_is_no_work_entry_holds_up_no_other(
+    tier: AtlasTier, cluster: AtlasPending, delegates: LateDelegates, groups: Any, ferretdb: Any
+) -> None:
+    [name] = _store(tier, groups)
+    strange = [{"_id": "0"}, {"_id": "~", "since_ms": "?"}, {"_id": 7, "since_ms": None}]
+    with pymongo.MongoClient[Any](ferretdb.uri) as client:
+        client[DATABASE]["pending"].insert_many(strange)
+        client[DATABASE]["pending"].update_one(
+            {"transaction_id": name}, {"$unset": {"transaction_id": ""}}
+        )
+    gathered = gather(cluster, "batch", 1, all_due=True)
+    assert gathered.damaged == ["0", "~"]
+    assert gathered.oldest_ms is not None
+    assert _run(cluster, delegates, 1).final == 1
+    assert cluster.entries("", 10) == ["0", "~"]
+
+
 def test_a_final_record_leaves_no_work(
     tier: AtlasTier, cluster: AtlasPending, groups: Any, ferretdb: Any
 ) -> None:

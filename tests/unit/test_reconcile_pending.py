@@ -42,6 +42,7 @@ class MemoryCluster:
         self.waiting: dict[str, PendingEntry] = {}
         self.outcomes: dict[str, Finality] = {}
         self.damaged: set[str] = set()
+        self.strange: set[str] = set()
         self.dies_at: int | None = None
         self.dies_after_write = True
 
@@ -53,9 +54,8 @@ class MemoryCluster:
         self.stored[record.transaction_id] = (record, sealed)
         return record.transaction_id
 
-    def entries(self, after: str, limit: int) -> list[PendingEntry]:
-        found = [self.waiting[one] for one in sorted(self.waiting) if one > after]
-        return found[:limit]
+    def entries(self, after: str, limit: int) -> list[str]:
+        return [one for one in sorted({*self.waiting, *self.strange}) if one > after][:limit]
 
     def oldest_ms(self) -> int | None:
         return min((one.since_ms for one in self.waiting.values()), default=None)
@@ -135,6 +135,27 @@ def test_without_a_quorum_a_record_stays_pending_and_nothing_grows(
         assert run(cluster, delegates, voters)[0].answered == (voters > 0)
     assert cluster.outcomes == {}
     assert len(cluster.waiting) == 1
+
+
+@pytest.mark.parametrize(
+    "strange", ["0", "~", "ab", ":5", "ab:", "ab:x", "ab:-5", "ab:1:2", "ab:٣"]
+)
+def test_what_is_no_work_entry_is_told_and_holds_up_no_other(
+    groups: Any, delegates: LateDelegates, strange: str
+) -> None:
+    cluster = MemoryCluster()
+    names = [cluster.put(groups, waiting_item(groups)) for _ in range(3)]
+    cluster.strange.add(strange)
+    assert gather(cluster, "batch", NOW_MS).damaged == [strange]
+    run(cluster, delegates)
+    assert {*names} == {*cluster.outcomes}
+    assert cluster.waiting == {}
+
+
+@given(st.text(st.characters(exclude_characters=":"), min_size=1), st.integers(0, 10**15 - 1))
+def test_a_work_entry_is_all_in_its_name(transaction_id: str, since_ms: int) -> None:
+    entry = PendingEntry(transaction_id, since_ms)
+    assert PendingEntry.named(entry.entry_id) == entry
 
 
 def test_votes_that_do_not_verify_make_nothing_final_whatever_a_stage_says(
