@@ -1,6 +1,5 @@
 """From a batch to a batch with votes: verify, order, ask, tally."""
 
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -12,6 +11,7 @@ from dpos.delegates import Delegates
 from dpos.misconduct import record_double_votes
 from dpos.room import Vote, votes_with_room
 from federation.batch import Batch, Item, rejected
+from federation.transaction import decoded_or_empty
 
 
 class Ballot(NamedTuple):
@@ -87,8 +87,10 @@ def collect_votes(batch: Batch, delegates: Delegates, electorate: Electorate) ->
         for item in voted
         if item.outcome == "accepted"
     ]
+    keys = {name: decoded_or_empty(key) for name, key in batch.wrapped_keys.items()}
+    # Nobody could open what has no ciphertext or no key.
+    kept = [one for one in kept if one.sealed[1] and keys.get(one.sealed[0])]
     if kept:
-        keys = {name: b64decode(key) for name, key in batch.wrapped_keys.items()}
         electorate.keep(batch.batch_id, keys, kept)
     return msgspec.structs.replace(batch, items=voted)
 
@@ -97,9 +99,9 @@ def _verified(items: Sequence[Item]) -> tuple[list[Item], list[Ballot]]:
     signed = [
         (
             item.envelope.algorithm,
-            b64decode(item.envelope.public_key),
+            decoded_or_empty(item.envelope.public_key),
             msgspec.json.encode(item.envelope.header),
-            b64decode(item.envelope.signature),
+            decoded_or_empty(item.envelope.signature),
         )
         for item in items
     ]
@@ -171,7 +173,7 @@ def _stored(item: Item, ballot: Ballot, outcome: BallotOutcome) -> StoredItem:
     envelope = item.envelope
     return StoredItem(
         (ballot.header, ballot.algorithm, ballot.public_key, ballot.signature),
-        (envelope.sealed.key_id, b64decode(envelope.sealed.ciphertext)),
+        (envelope.sealed.key_id, decoded_or_empty(envelope.sealed.ciphertext)),
         (envelope.home_continent or "", envelope.accepted_at_ms, envelope.request_id),
         list(outcome.signatures),
     )

@@ -12,7 +12,7 @@ import federation_dag
 import flag_rust
 from federation.batch import Item, Place, Receipt, Tier
 from federation.errors import FederationError
-from federation.transaction import Header, associated_data
+from federation.transaction import Header, associated_data, decoded_or_empty
 
 STORED_FLAG: Final[Mapping[Tier, int]] = {
     "atlas": flag_rust.STORED_ATLAS,
@@ -270,15 +270,8 @@ def check_header(record: Record) -> None:
 
 def _signed(record: Record) -> tuple[str, bytes, bytes, bytes]:
     header = msgspec.json.encode(record.header)
-    return record.algorithm, _bytes(record.public_key), header, _bytes(record.signature)
-
-
-def _bytes(text: str) -> bytes:
-    """Base64 decoded; what isn't base64 is no key and no signature."""
-    try:
-        return b64decode(text, validate=True)
-    except ValueError:
-        return b""
+    public_key, signature = map(decoded_or_empty, (record.public_key, record.signature))
+    return record.algorithm, public_key, header, signature
 
 
 def as_text(value: bytes) -> str:

@@ -65,7 +65,7 @@ def item(nonce: int = 0) -> Item:
             algorithm="Ed25519",
             public_key=b64encode(raw).decode(),
             signature=document["signature"],
-            sealed=Sealed("k", ""),
+            sealed=Sealed("k", "c2VhbGVk"),
             accepted_at_ms=time.time_ns() // 1_000_000,
             request_id="r",
         )
@@ -179,7 +179,19 @@ def _other_sender(one: Item) -> Item:
     return msgspec.structs.replace(one, envelope=envelope)
 
 
-@pytest.mark.parametrize("change", [_other_amount, _other_sender])
+def _signature_of_no_base64(one: Item) -> Item:
+    envelope = msgspec.structs.replace(one.envelope, signature="abc")
+    return msgspec.structs.replace(one, envelope=envelope)
+
+
+def _key_of_no_base64(one: Item) -> Item:
+    envelope = msgspec.structs.replace(one.envelope, public_key="♥")
+    return msgspec.structs.replace(one, envelope=envelope)
+
+
+@pytest.mark.parametrize(
+    "change", [_other_amount, _other_sender, _signature_of_no_base64, _key_of_no_base64]
+)
 def test_a_badly_signed_transaction_is_rejected_and_never_asked_about(
     change: Callable[[Item], Item],
 ) -> None:
@@ -191,6 +203,25 @@ def test_a_badly_signed_transaction_is_rejected_and_never_asked_about(
     assert [one.transaction_id.hex() for one in voters.asked] == [
         good.envelope.header.transaction_id
     ]
+
+
+def test_what_nobody_could_open_is_not_given_to_full_nodes_and_holds_up_no_other() -> None:
+    whole, no_text, no_key = (
+        msgspec.structs.replace(
+            one, envelope=msgspec.structs.replace(one.envelope, sealed=Sealed(*sealed))
+        )
+        for one, sealed in zip(
+            (item(), item(), item()),
+            (("k", "c2VhbGVk"), ("k", "abc"), ("torn", "c2VhbGVk")),
+            strict=True,
+        )
+    )
+    voters = Voters(dict.fromkeys(KEYS, "sign"))
+    keys = {"k": b64encode(b"wrapped").decode(), "torn": "abc"}
+    batch = collect_votes(Batch("b", keys, [no_text, no_key, whole]), DELEGATES, voters)
+    assert all(one.final for one in batch.items)
+    [kept] = voters.kept
+    assert json.loads(kept.header[0])["transaction_id"] == whole.envelope.header.transaction_id
 
 
 def test_an_item_that_was_rejected_before_keeps_its_reason() -> None:

@@ -195,6 +195,14 @@ def _decoded(field: str, text: str) -> bytes:
         raise InvalidField(field, "is base64 (RFC 4648 section 4)") from None
 
 
+def decoded_or_empty(text: str) -> bytes:
+    """Base64 decoded; what isn't base64 is no key, no signature and no ciphertext: no bytes at all."""
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        return b""
+
+
 def invalid_field(error: msgspec.ValidationError) -> InvalidField:
     """Turn msgspec's `… - at `$.position.accuracy_m`` into a field and a rule."""
     rule, _, place = str(error).partition(" - at `")
