@@ -29,6 +29,8 @@ class Settings(msgspec.Struct, frozen=True):
     inbox_queue_url: str
     #: Above the state machine's own limit, below the function's.
     pipeline_timeout_s: int = 65
+    #: What is started later could outlast the function, and the receipts of the others with it.
+    starts_s: int = 4
     backoff_max_s: int = 30
     executions_at_once: int = 4
 
@@ -37,14 +39,21 @@ class Settings(msgspec.Struct, frozen=True):
 def handler(event: dict[str, Any], context: Any) -> Any:
     """Run the pipeline; acknowledge only what is stored, or rejected and recorded."""
     settings = _settings()
-    began_ms = _now_ms()
+    began_ms, starts_until_s = _now_ms(), time.monotonic() + settings.starts_s
     messages, unreadable = read_messages(event["Records"])
     for message_id in unreadable:
         # Poison: it goes to the dead letters after its tries. Its body may hold anything.
         _log.error("unreadable message", extra={"message_id": message_id})
     batches = pack(messages)
     receipts = (
-        run_all(_states(), settings.pipeline_arn, batches, settings.executions_at_once, _log)
+        run_all(
+            _states(),
+            settings.pipeline_arn,
+            batches,
+            settings.executions_at_once,
+            _log,
+            may_start=lambda: time.monotonic() < starts_until_s,
+        )
         if batches
         else []
     )

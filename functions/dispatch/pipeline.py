@@ -1,6 +1,6 @@
 """Runs batches through the state machine and collects their receipts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,19 +16,33 @@ class _Output(msgspec.Struct, frozen=True):
 
 
 def run_all(
-    states: Any, pipeline_arn: str, batches: Sequence[Batch], at_once: int, log: Logger
+    states: Any,
+    pipeline_arn: str,
+    batches: Sequence[Batch],
+    at_once: int,
+    log: Logger,
+    *,
+    may_start: Callable[[], bool],
 ) -> list[Receipt]:
-    """The receipts of all batches; a batch whose execution fails has none.
+    """The receipts of all batches; a batch whose execution fails, or isn't started any more, has none.
 
     Parameters
     ----------
     states : boto3 Step Functions client
+    may_start : callable
+        Whether there is time for another execution; is asked before each.
     """
+
+    def receipts_of(batch: Batch) -> list[Receipt]:
+        if not may_start():
+            log.warning("no time left", extra={"batch_id": batch.batch_id})
+            return []
+        return _run(states, pipeline_arn, batch, log)
+
     if len(batches) == 1:
-        return _run(states, pipeline_arn, batches[0], log)
+        return receipts_of(batches[0])
     with ThreadPoolExecutor(at_once) as pool:
-        found = pool.map(lambda batch: _run(states, pipeline_arn, batch, log), batches)
-        return [receipt for receipts in found for receipt in receipts]
+        return [receipt for receipts in pool.map(receipts_of, batches) for receipt in receipts]
 
 
 def _run(states: Any, pipeline_arn: str, batch: Batch, log: Logger) -> list[Receipt]:

@@ -33,7 +33,7 @@ WRITE_UNIT_BYTES: Final = 1024
 #: persist function, and requests a second.
 MESSAGES_MAX: Final = 10
 DISPATCH_CONCURRENCY_MAX: Final = 50
-PERSIST_CONCURRENCY_MAX: Final = 50
+PERSIST_CONCURRENCY_MAX: Final = 150
 API_REQUESTS_A_SECOND_MAX: Final = 1_000
 #: SQS takes so many requests a second for one group of a FIFO queue; the audit trail is one.
 AUDIT_EVENTS_A_SECOND_MAX: Final = 300

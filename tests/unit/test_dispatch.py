@@ -1,6 +1,7 @@
 """`dispatch` acknowledges what has receipts, and only that, whatever its AWS services answer."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -12,10 +13,12 @@ from dispatch import app
 from federation.backoff import pause_s
 from federation.transaction import Envelope
 from lovectl.measures import metric_values
+from lovectl.paths import REPOSITORY
 from send.city_dag_handler import pack
 
 ARN = "arn:aws:states:eu-central-1:000000000000:stateMachine:pipeline"
 QUEUE_URL = "https://sqs.eu-central-1.amazonaws.com/000000000000/inbox"
+TEMPLATE = (REPOSITORY / "template.yaml").read_text()
 NOW = "2026-01-01T00:00:00Z"
 
 
@@ -225,6 +228,29 @@ def test_batches_run_apart_and_one_failure_spares_the_others(
     dispatch.expect_execution(succeeded(2))
     dispatch.expect_put_back({"handle-0": 1})
     assert dispatch.again(event) == ["message-0"]
+
+
+def test_what_would_outlast_the_function_is_not_started_and_the_others_are_acknowledged(
+    dispatch: Dispatch, sqs_event: SqsEvent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXECUTIONS_AT_ONCE", "1")
+    event = sqs_event([1], [2])
+    event["Records"][1]["body"] = event["Records"][1]["body"].replace("wrapped 0", "another 0")
+    # The handler's begin, the first batch, and a second one that would begin too late.
+    times_s = iter([100.0, 100.1, 104.1])
+    monkeypatch.setattr(app.time, "monotonic", lambda: next(times_s, 105.0))
+    dispatch.expect_execution(succeeded(1))
+    dispatch.expect_put_back({"handle-1": 1})
+    assert dispatch.again(event) == ["message-1"]
+
+
+def test_an_execution_that_is_started_last_ends_before_the_function() -> None:
+    function = TEMPLATE[TEMPLATE.index("  DispatchFunction:") :]
+    timeout_s, pipeline_s = (
+        int(re.search(pattern, function)[1])  # type: ignore[index]
+        for pattern in (r"Timeout: (\d+)", r'PIPELINE_TIMEOUT_S: "(\d+)"')
+    )
+    assert app.Settings("arn", "url").starts_s + pipeline_s < timeout_s
 
 
 def test_pauses_double_up_to_their_limit() -> None:

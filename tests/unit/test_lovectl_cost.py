@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from federation.regions import CONTINENTS
 from lovectl.app import app
 from lovectl.commands import register
 from lovectl.cost import (
@@ -114,12 +115,26 @@ def test_larger_requests_cost_less(prices: Prices) -> None:
 
 def test_what_the_template_does_not_take_is_said(prices: Prices) -> None:
     assert monthly_bill(10_000, prices).limits_exceeded == (
-        "persist concurrency",
         "API requests a second",
         "audit events a second",
     )
     single = monthly_bill(10_000, prices, Assumptions(transactions_a_request=1))
     assert "dispatch concurrency" in single.limits_exceeded
+
+
+def test_a_backlog_of_all_continents_does_not_ask_for_more_persists_than_are_reserved() -> None:
+    """Else a burst would go to the fallback tiers though every store is well."""
+    assumed = Assumptions()
+    execution_ms = (
+        assumed.transitions_ms
+        + assumed.pop_ms
+        + assumed.dpos_ms
+        + assumed.shard_ms
+        + assumed.reward_ms
+        + assumed.persist_ms
+    )
+    at_once = DISPATCH_CONCURRENCY_MAX * len(CONTINENTS) * assumed.persist_ms / execution_ms
+    assert at_once < PERSIST_CONCURRENCY_MAX
 
 
 def test_the_limits_and_functions_are_those_of_the_template() -> None:

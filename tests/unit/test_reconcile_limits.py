@@ -106,6 +106,18 @@ def test_an_alarm_watches_copies_that_stay_for_half_an_hour() -> None:
     assert "ComparisonOperator: GreaterThanThreshold" in alarm
     assert number(alarm, "Threshold") == 0
     assert number(alarm, "Period") * number(alarm, "EvaluationPeriods") == 1_800
+    assert "TreatMissingData: !If [ReconcileRuns, breaching, notBreaching]" in alarm
+
+
+@pytest.mark.parametrize("machine", ["Pipeline", "Reconcile"])
+@pytest.mark.parametrize("end", ["Failed", "TimedOut"])
+def test_an_alarm_watches_executions_that_fail_and_those_that_run_out_of_time(
+    machine: str, end: str
+) -> None:
+    alarm = resource(f"{machine}{end}Alarm")
+    assert f"MetricName: Executions{end}\n" in alarm
+    assert f"Value: !Ref {machine} }}" in alarm
+    assert number(alarm, "Threshold") == 0
 
 
 class Copies:
