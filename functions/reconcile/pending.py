@@ -1,6 +1,7 @@
 """From pending to final: which records lack votes, and what becomes of them when they are collected."""
 
 import hashlib
+import secrets
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, Protocol
 
@@ -18,7 +19,7 @@ from federation.limits import (
 from federation.transaction import Envelope, Sealed
 from persist.finality import Finality, PendingEntry
 from persist.record import Record, RecordDamaged, Sealing, check_header
-from persist.tier import NONCE_CONFLICT
+from persist.tier import NONCE_CONFLICT, TierUnavailable
 from reconcile.electorate import Electorate
 from reconcile.stored import Stored
 
@@ -35,6 +36,27 @@ _SAID_ANEW: Final = (
     | flag_rust.STORED_IMMUDB
     | flag_rust.RECONCILED
 )
+
+
+class _Cursor(msgspec.Struct, frozen=True):
+    """How far a run has come: from its start to the end of the names, then from their begin to it.
+
+    A run is bounded, so where it starts is by chance: else what has the lowest names would be looked
+    at in each run, and the rest, when there is very much, in none.
+    """
+
+    start: str
+    #: None until something was seen.
+    last: str | None = None
+
+    def behind(self, last: str | None) -> "_Cursor":
+        """The cursor when this was seen too."""
+        return self if last is None else _Cursor(self.start, last)
+
+    @property
+    def is_round_the_end(self) -> bool:
+        """Whether the names from the start on are seen already."""
+        return self.last is not None and self.last <= self.start
 
 
 class PendingStore(Protocol):
@@ -122,12 +144,13 @@ def gather(
     ------
     TierUnavailable
     """
-    oldest_ms = None if after else store.oldest_ms()
-    entries = store.entries(after, PENDING_SCAN_MAX)
+    cursor = msgspec.json.decode(after, type=_Cursor) if after else _Cursor(_random_name())
+    names, is_all = _names_behind(store, cursor)
+    oldest_ms = None if after else _oldest_ms(store, names)
     chosen: list[PendingEntry] = []
     damaged: list[str] = []
     seen = 0
-    for name in entries:
+    for name in names:
         seen += 1
         entry = PendingEntry.named(name)
         if entry is None:
@@ -142,8 +165,7 @@ def gather(
     settled = store.settled(ids) if ids else set()
     taken = _Taken(batch_id)
     done: list[str] = []
-    after_id = entries[seen - 1] if seen else after
-    full = False
+    last, full = names[seen - 1] if seen else None, False
     for n, entry in enumerate(chosen):
         found = records.whole.get(entry.transaction_id)
         if entry.transaction_id in records.damaged:
@@ -163,19 +185,50 @@ def gather(
                 damaged.append(entry.transaction_id)
                 continue
             if not fits:
-                after_id, full = chosen[n - 1].entry_id, True
+                last, full = chosen[n - 1].entry_id, True
                 break
     if done:
         store.remove(done)
     return Gathered(
         batch=taken.batch(),
         entries=taken.entries,
-        after=after_id,
-        more=full or seen < len(entries) or len(entries) == PENDING_SCAN_MAX,
+        after=msgspec.json.encode(cursor.behind(last)).decode(),
+        more=full or seen < len(names) or not is_all,
         oldest_ms=oldest_ms,
         removed=len(done),
         damaged=damaged,
     )
+
+
+def _names_behind(store: PendingStore, cursor: _Cursor) -> tuple[list[str], bool]:
+    """The next names of a run, and whether these are its last."""
+    names: list[str] = []
+    if not cursor.is_round_the_end:
+        names = store.entries(
+            cursor.start if cursor.last is None else cursor.last, PENDING_SCAN_MAX
+        )
+    room = PENDING_SCAN_MAX - len(names)
+    if not room:
+        return names, False
+    behind = cursor.last if cursor.is_round_the_end and cursor.last is not None else ""
+    first = store.entries(behind, room)
+    up_to_start = [name for name in first if name <= cursor.start]
+    return names + up_to_start, len(up_to_start) < room
+
+
+def _random_name() -> str:
+    # Ids are hashes, so that a random one lies anywhere among them.
+    return secrets.token_hex(32)
+
+
+def _oldest_ms(store: PendingStore, names: Sequence[str]) -> int | None:
+    """Since when the oldest waits; of these names, if there are too many to ask for all of them."""
+    try:
+        return store.oldest_ms()
+    except TierUnavailable:
+        # It is for a metric alone, and must not keep the run from its work.
+        entries = filter(None, map(PendingEntry.named, names))
+        return min((one.since_ms for one in entries), default=None)
 
 
 def finish(

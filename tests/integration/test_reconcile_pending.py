@@ -88,7 +88,7 @@ def test_what_is_no_work_entry_holds_up_no_other(
             {"transaction_id": name}, {"$unset": {"transaction_id": ""}}
         )
     gathered = gather(cluster, "batch", 1, all_due=True)
-    assert gathered.damaged == ["0", "~"]
+    assert sorted(gathered.damaged) == ["0", "~"]
     assert gathered.oldest_ms is not None
     assert _run(cluster, delegates, 1).final == 1
     assert cluster.entries("", 10) == ["0", "~"]

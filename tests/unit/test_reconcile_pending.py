@@ -1,5 +1,6 @@
 """Pending records become final, or are told never to, whatever dies on the way."""
 
+import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from federation.limits import (
 )
 from persist.finality import Finality, PendingEntry, entry_of, with_finality
 from persist.record import Record, record_of
+from persist.tier import TierUnavailable
 from reconcile import pending
 from reconcile.pending import MINUTE_MS, finish, gather, is_due
 from reconcile.stored import Stored
@@ -257,6 +259,67 @@ def test_rounds_stay_below_the_payload_of_a_state_and_leave_nothing_out(
             break
     assert rounds > 1
     assert sorted(seen) == sorted(cluster.waiting)
+
+
+@settings(deadline=None)
+@given(
+    names=st.sets(st.text("0123456789abcdef", min_size=1, max_size=3)),
+    start=st.text("0123456789abcdef", min_size=1, max_size=3),
+    scanned=st.integers(1, 7),
+    chosen=st.integers(1, 5),
+)
+def test_a_run_sees_everything_once_wherever_it_starts(
+    names: set[str], start: str, scanned: int, chosen: int
+) -> None:
+    cluster = MemoryCluster()
+    # No entry has a record: all are looked at, and stay, since they aren't old.
+    cluster.waiting = {
+        entry.entry_id: entry for entry in (PendingEntry(name, NOW_MS) for name in names)
+    }
+    looked_at: list[str] = []
+    cluster.records = lambda ids: looked_at.extend(ids) or Stored({})  # type: ignore[method-assign, func-returns-value]
+    after = ""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pending, "PENDING_SCAN_MAX", scanned)
+        patch.setattr(pending, "BATCH_ITEMS_MAX", chosen)
+        patch.setattr(pending.secrets, "token_hex", lambda size: start)
+        for _ in range(2 * len(names) + 2):
+            gathered = gather(cluster, "batch", NOW_MS, after, all_due=True)
+            if not gathered.more:
+                break
+            after = gathered.after
+    assert not gathered.more
+    assert sorted(looked_at) == sorted(names)
+
+
+def test_runs_start_anywhere_so_that_more_than_one_can_see_is_seen_by_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pending, "PENDING_SCAN_MAX", 10)
+    cluster = MemoryCluster()
+    for n in range(200):
+        entry = PendingEntry(hashlib.sha256(bytes([n])).hexdigest(), NOW_MS)
+        cluster.waiting[entry.entry_id] = entry
+    looked_at: set[str] = set()
+    cluster.records = lambda ids: looked_at.update(ids) or Stored({})  # type: ignore[method-assign, func-returns-value]
+    for _ in range(1_000):
+        gather(cluster, "batch", NOW_MS, all_due=True)
+    assert len(looked_at) == 200
+
+
+def test_a_look_for_the_oldest_that_takes_too_long_keeps_the_run_from_nothing(
+    groups: Any, delegates: LateDelegates
+) -> None:
+    cluster = MemoryCluster()
+    name = cluster.put(groups, waiting_item(groups), NOW_MS - 5)
+
+    def too_many() -> int | None:
+        raise TierUnavailable("time-out")
+
+    cluster.oldest_ms = too_many  # type: ignore[method-assign]
+    assert gather(cluster, "batch", NOW_MS, all_due=True).oldest_ms == NOW_MS - 5
+    run(cluster, delegates)
+    assert name in cluster.outcomes
 
 
 def test_votes_that_have_no_room_in_a_batch_are_collected_by_later_runs(groups: Any) -> None:
