@@ -4,12 +4,14 @@ import functools
 from typing import Any
 
 import msgspec
+from aws_lambda_powertools import Metrics
+from aws_lambda_powertools.metrics import MetricUnit
 
 import federation_dag
 from federation.aws_clients import dynamodb_client
 from federation.batch import Batch
 from federation.settings import load_settings
-from federation.telemetry import stage_handler
+from federation.telemetry import NAMESPACE, stage_handler
 from pop.place import PlaceLimits, prove_places, senders_of
 from pop.positions import WRITES_AT_ONCE, Positions
 
@@ -29,9 +31,18 @@ def handler(event: dict[str, Any], context: Any) -> Any:
     """Prove the places of a batch."""
     settings, positions = _settings(), _positions()
     batch = msgspec.convert(event, Batch)
-    proven, newest = prove_places(batch, settings, positions.read(senders_of(batch.items)))
+    known = positions.read(senders_of(batch.items))
+    if positions.unread:
+        _count_skipped(positions.unread)
+    proven, newest = prove_places(batch, settings, known)
     positions.write(newest)
     return msgspec.to_builtins(proven)
+
+
+def _count_skipped(senders: int) -> None:
+    metrics = Metrics(namespace=NAMESPACE, service="pop")
+    metrics.add_metric(name="travel_rule_skipped", unit=MetricUnit.Count, value=senders)
+    metrics.flush_metrics()
 
 
 @functools.cache

@@ -43,21 +43,26 @@ class Positions:
         self._breaker = Breaker("positions", patience_s=REST_S)
         #: The batch that is in work may use the table: reading and writing are one try.
         self._allowed = False
+        #: Senders whose last position the last `read` could not give, known or not.
+        self.unread = 0
 
     def read(self, senders: Iterable[str]) -> dict[str, LastPosition]:
         """The known last positions; empty when the table can't be reached."""
         wanted = list(senders)[:KEYS_MAX]
+        self.unread = len(wanted)
         self._allowed = bool(wanted) and self._breaker.allows()
         if not self._allowed:
             return {}
         request = {self._table: {"Keys": [{"sender": {"S": sender}} for sender in wanted]}}
         try:
-            found = self._client.batch_get_item(RequestItems=request)["Responses"]
+            answer = self._client.batch_get_item(RequestItems=request)
         except (BotoCoreError, ClientError) as error:
             self._breaker.failed(type(error).__name__)
             self._allowed = False
             return {}
-        return {item["sender"]["S"]: _position(item) for item in found.get(self._table, [])}
+        self.unread = len(answer.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", ()))
+        found = answer["Responses"].get(self._table, ())
+        return {item["sender"]["S"]: _position(item) for item in found}
 
     def write(self, newest: Mapping[str, LastPosition]) -> None:
         """Keep these where they are newer than those that `read` gave before; failure is tolerated."""

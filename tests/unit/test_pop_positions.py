@@ -8,6 +8,8 @@ import pytest
 from botocore.exceptions import ReadTimeoutError
 
 from federation.breaker import calling_as
+from lovectl.measures import metric_values
+from pop import app
 from pop.place import LastPosition
 from pop.positions import REST_S, Positions
 
@@ -74,6 +76,39 @@ def test_a_table_that_refuses_is_left_alone_after_two_batches(
     for _ in range(5):
         assert batch(positions, "a") == {}
     assert table.asked == asked
+
+
+def test_for_whom_the_travel_rule_is_skipped_is_counted(
+    positions: Positions,
+    table: Table,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(app, "_positions", lambda: positions)
+    monkeypatch.setenv("POSITIONS_TABLE", "positions")
+    app._settings.cache_clear()
+    sender = "cd" * 32
+    monkeypatch.setattr(app, "senders_of", lambda items: [sender])
+
+    def skipped() -> dict[str, list[float]]:
+        app.handler({"batch_id": "b", "wrapped_keys": {}, "items": []}, None)
+        return metric_values(capsys.readouterr().out.splitlines(), "travel_rule_skipped")
+
+    assert skipped() == {}
+    table.refuses_reads = True
+    # Twice as the table refuses, then as nobody asks it any more.
+    assert [skipped() for _ in range(3)] == [{"pop": [1.0]}] * 3
+    app._settings.cache_clear()
+
+
+def test_keys_that_dynamodb_leaves_out_of_an_answer_are_counted(
+    positions: Positions, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_out = {"Keys": [{"sender": {"S": "b"}}]}
+    answer = {"Responses": {}, "UnprocessedKeys": {"positions": left_out}}
+    monkeypatch.setattr(table, "batch_get_item", lambda RequestItems: answer)
+    assert positions.read(["a", "b"]) == {}
+    assert positions.unread == 1
 
 
 def test_writes_that_hang_open_it_though_reads_are_answered(
