@@ -65,6 +65,9 @@ def simulate(
     chosen_seed = _random_seed() if seed is None else seed
     if everything == (scenario is not None):
         fail("name a scenario, or say --all; --list names them", BAD_USAGE)
+    drawn = everything or (scenario in SCENARIOS and count is None)
+    if report is not None and not drawn:
+        fail(f"{scenario} has no HTML report", BAD_USAGE)
     if scenario == Scenario.DOUBLE_SPEND:
         _show(double_spend(pairs=pairs, seed=chosen_seed), show.double_spend_table, as_json)
     elif scenario == Scenario.BACKUP_ROUTES:
