@@ -109,6 +109,18 @@ def test_an_alarm_watches_copies_that_stay_for_half_an_hour() -> None:
     assert "TreatMissingData: !If [ReconcileRuns, breaching, notBreaching]" in alarm
 
 
+def test_every_alarm_is_sent_to_the_topic() -> None:
+    template = (REPOSITORY / "template.yaml").read_text()
+    alarms = template.split("Type: AWS::CloudWatch::Alarm\n")[1:]
+    assert len(alarms) > 10
+    for alarm in alarms:
+        for actions in ("AlarmActions", "OKActions"):
+            assert (
+                f"{actions}: !If [HasAlarmTopic, [!Ref AlarmTopicArn], !Ref AWS::NoValue]"
+                in (alarm.split("\n\n")[0])
+            )
+
+
 @pytest.mark.parametrize("machine", ["Pipeline", "Reconcile"])
 @pytest.mark.parametrize("end", ["Failed", "TimedOut"])
 def test_an_alarm_watches_executions_that_fail_and_those_that_run_out_of_time(
