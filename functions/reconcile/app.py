@@ -12,6 +12,7 @@ import msgspec
 from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 from federation.aws_clients import dynamodb_client
 from federation.batch import Grouped
@@ -23,6 +24,7 @@ from federation.limits import (
     COPIES_RUN_S,
     REDRIVE_LOOKS_MAX,
 )
+from federation.registry import RegistryError
 from federation.registry_source import read_delegates
 from federation.settings import load_settings
 from federation.telemetry import NAMESPACE, stage_handler, stage_logger
@@ -169,11 +171,16 @@ def _move(request: MoveRequest) -> Any:
             home,
             time.time_ns() // 1_000_000,
             request.after,
+            # Asked once a look: a registry that hangs costs its time-out.
+            electorate=functools.cache(_electorate_if_readable),
             goes_on=lambda: time.monotonic() < began_s + COPIES_ROUND_S,
             reads_on=lambda: time.monotonic() < began_s + COPIES_READ_S,
         )
         if moved.parked:
             _log.error("parked copies", extra={"reasons": moved.parked})
+        if moved.unproved:
+            # They count as left, so the alarm tells of those that stay.
+            _log.error("unproved copies", extra={"transaction_ids": moved.unproved})
         _count(copies_moved=moved.moved, copies_left=moved.left, parked=len(moved.parked))
         # While its home is away, nothing of this continent's can go there.
         more = moved.more and not (request.continent is not None and moved.homes_away)
@@ -208,9 +215,7 @@ def _gather(request: GatherRequest) -> Any:
 
 
 def _finish(request: FinishRequest) -> Any:
-    settings = _settings()
-    elected = read_delegates(settings.delegates_secret, settings.registry_pin, "reconcile")
-    electorate = Electorate(elected.registry.epoch, elected.registry.voting_keys())
+    electorate = _electorate()
     try:
         finished = finish(
             _pending(request.continent),
@@ -223,6 +228,21 @@ def _finish(request: FinishRequest) -> Any:
         _log.warning("cluster is away", extra={"why": error.detail})
         return {"outcome": "unavailable", "reason": error.detail}
     return {"outcome": "finished", **msgspec.to_builtins(finished)}
+
+
+def _electorate() -> Electorate:
+    settings = _settings()
+    elected = read_delegates(settings.delegates_secret, settings.registry_pin, "reconcile")
+    return Electorate(elected.registry.epoch, elected.registry.voting_keys())
+
+
+def _electorate_if_readable() -> Electorate | None:
+    """The delegates for copies; None holds up only those whose votes are to be verified."""
+    try:
+        return _electorate()
+    except (RegistryError, BotoCoreError, ClientError, ValueError) as error:
+        _log.warning("delegates can't be read", extra={"why": str(error)})
+        return None
 
 
 def _count(**values: int) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from persist.atlas import AtlasTier
+from persist.finality import Finality
 from persist.record import Record, Rejection
 from persist.tier import Inserted
 from reconcile.atlas_pending import AtlasPending
@@ -30,4 +31,15 @@ class AtlasHome:
         """By majority read."""
         if not transaction_ids:
             return Stored({})
-        return AtlasPending(self._tier, continent, self._timeout_ms).records(transaction_ids)
+        return self._cluster(continent).records(transaction_ids)
+
+    def outcomes(self, continent: str, transaction_ids: Collection[str]) -> Mapping[str, str]:
+        """By majority read."""
+        return self._cluster(continent).outcomes(transaction_ids)
+
+    def settle(self, continent: str, outcomes: Sequence[Finality]) -> None:
+        """Insert-only."""
+        self._cluster(continent).settle(outcomes)
+
+    def _cluster(self, continent: str) -> AtlasPending:
+        return AtlasPending(self._tier, continent, self._timeout_ms)

@@ -78,6 +78,12 @@ class AtlasPending:
             for one in self._do(lambda cluster: cluster.find(FINALITY, query, {"_id": 1}))
         }
 
+    def outcomes(self, transaction_ids: Collection[str]) -> dict[str, str]:
+        """Without their votes, by majority read; what is no outcome is given as it lies there."""
+        query = {"_id": {"$in": sorted(transaction_ids)}}
+        found = self._do(lambda cluster: cluster.find(FINALITY, query, {"outcome": 1}))
+        return {one["_id"]: str(one.get("outcome")) for one in found}
+
     def settle(self, outcomes: Sequence[Finality]) -> None:
         """Insert-only."""
         documents = [{"_id": one.transaction_id, **document_fields(one)} for one in outcomes]

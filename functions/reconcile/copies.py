@@ -20,6 +20,8 @@ from persist.record import (
     check_header,
 )
 from persist.tier import NONCE_CONFLICT, Inserted, TierUnavailable
+from reconcile.electorate import Electorate
+from reconcile.home_finality import FinalityHome, HomeFinality
 from reconcile.stored import Stored
 
 DAMAGED: Final = "record_damaged"
@@ -78,7 +80,7 @@ class CopySource(Protocol):
         ...
 
 
-class Home(Protocol):
+class Home(FinalityHome, Protocol):
     """The home clusters; each method may raise TierUnavailable."""
 
     def insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
@@ -103,6 +105,8 @@ class Moved(msgspec.Struct, frozen=True):
     ----------
     homes_away : int
         So many continents' clusters could not be reached.
+    unproved : list of transaction ids
+        Of those that are left: final, while their home knows of no votes, and their own don't prove it.
     """
 
     moved: int
@@ -112,6 +116,7 @@ class Moved(msgspec.Struct, frozen=True):
     more: bool
     ran_out_of_time: bool = False
     homes_away: int = 0
+    unproved: list[str] = []
 
 
 def move(
@@ -120,16 +125,20 @@ def move(
     now_ms: int,
     after: str = "",
     *,
+    electorate: Callable[[], Electorate | None],
     goes_on: Callable[[], bool],
     reads_on: Callable[[], bool] = lambda: True,
 ) -> Moved:
     """Copy a page of unmarked copies home, prove each there by reading it back, then mark them.
 
-    A copy is marked only when its home copy was read; whatever dies before leaves it unmarked, and
-    the next run finds its home copy there already.
+    A copy is marked only when its home copy was read, and if it is final, when its home knows that
+    it is; whatever dies before leaves it unmarked, and the next run finds its home copy there already.
 
     Parameters
     ----------
+    electorate : callable
+        The delegates of now, None while they can't be read: then copies that need them are left.
+        Called only if one does.
     goes_on : callable
         Whether there is time for another continent.
     reads_on : callable, optional
@@ -165,7 +174,7 @@ def move(
         except TierUnavailable:
             # Its key can't be used now, or the tier has gone: others may do better.
             continue
-    done: list[CopyRef] = []
+    moving = _Moving(home, HomeFinality(home, electorate, now_ms, goes_on), now_ms)
     homes_away = 0
     homes = sorted({*records, *rejections})
     for continent in random.sample(homes, len(homes)):
@@ -173,71 +182,120 @@ def move(
             out_of_time = True
             break
         try:
-            moved, refused = _move_home(
-                home, continent, records[continent], rejections[continent], now_ms
-            )
+            moving.move_home(continent, records[continent], rejections[continent])
         except TierUnavailable:
             homes_away += 1
-            continue
-        done += moved
-        parked.update(refused)
-    if done:
-        source.mark(done, now_ms)
+    parked.update(moving.refused)
+    if moving.done:
+        source.mark(moving.done, now_ms)
     for ref, reason in parked.items():
         source.park(ref, reason, now_ms)
     return Moved(
-        moved=len(done),
-        left=len(page.copies) - len(done) - len(parked),
+        moved=len(moving.done),
+        left=len(page.copies) - len(moving.done) - len(parked),
         parked={ref.transaction_id: reason for ref, reason in parked.items()},
         after=page.after,
         more=page.more,
         ran_out_of_time=out_of_time,
         homes_away=homes_away,
+        unproved=moving.unproved,
     )
 
 
-def _move_home(
-    home: Home,
-    continent: str,
-    records: Sequence[tuple[Record, bytes]],
-    rejections: Sequence[Rejection],
-    now_ms: int,
-) -> tuple[list[CopyRef], dict[CopyRef, str]]:
-    """The copies that have a proved home copy now, and those that can't have one."""
-    done: list[CopyRef] = []
-    refused: dict[CopyRef, str] = {}
-    if records:
-        given = [(_at_home(record, now_ms), sealed) for record, sealed in records]
-        inserted = home.insert(continent, given)
+class _Moving:
+    """One look's copies on their way home.
+
+    Attributes
+    ----------
+    done : list of CopyRef
+        Those that have a proved home copy now.
+    refused : mapping of CopyRef to reason
+        Those that can't have one.
+    unproved : list of transaction ids
+        Those in neither whose votes don't prove what they were told to be.
+    """
+
+    def __init__(self, home: Home, finality: HomeFinality, now_ms: int) -> None:
+        self._home = home
+        self._finality = finality
+        self._now_ms = now_ms
+        self.done: list[CopyRef] = []
+        self.refused: dict[CopyRef, str] = {}
+        self.unproved: list[str] = []
+
+    def move_home(
+        self,
+        continent: str,
+        records: Sequence[tuple[Record, bytes]],
+        rejections: Sequence[Rejection],
+    ) -> None:
+        """All of one continent's.
+
+        Raises
+        ------
+        TierUnavailable
+            Its cluster can't be reached; what was proved before counts.
+        """
+        if records:
+            untold = self._move_records(continent, records)
+            self._tell(continent, untold)
+        if rejections:
+            self._move_rejections(continent, rejections)
+
+    def _move_records(
+        self, continent: str, records: Sequence[tuple[Record, bytes]]
+    ) -> list[Record]:
+        """Insert and prove them; gives those that are final while their home record isn't."""
+        given = [(_at_home(record, self._now_ms), sealed) for record, sealed in records]
+        inserted = self._home.insert(continent, given)
         # All of them: one that is neither stored nor in conflict lies there damaged.
-        there = home.records(continent, [record.transaction_id for record, _ in records])
+        there = self._home.records(continent, [record.transaction_id for record, _ in records])
+        untold: list[Record] = []
         for (record, sealed), (here, _) in zip(records, given, strict=True):
             name = record.transaction_id
             ref = CopyRef("transaction", name)
             if name in inserted.conflicts:
-                refused[ref] = NONCE_CONFLICT
+                self.refused[ref] = NONCE_CONFLICT
             elif name in there.damaged:
-                refused[ref] = DIFFERS
+                self.refused[ref] = DIFFERS
             elif name in there.whole:
                 was_absent = inserted.stored.get(name) == here
-                if _is_home_copy(record, sealed, *there.whole[name], was_absent=was_absent):
-                    done.append(ref)
+                if not _is_home_copy(record, sealed, *there.whole[name], was_absent=was_absent):
+                    self.refused[ref] = DIFFERS
+                elif record.final and not there.whole[name][0].final:
+                    untold.append(record)
                 else:
-                    refused[ref] = DIFFERS
-    if rejections:
+                    self.done.append(ref)
+        return untold
+
+    def _tell(self, continent: str, untold: Sequence[Record]) -> None:
+        """Their finality is in their votes only, which go with the copy: the home learns it first."""
+        learned = self._finality.learn(continent, untold)
+        self.unproved += learned.unproved
+        for record in untold:
+            ref = CopyRef("transaction", record.transaction_id)
+            match learned.outcomes.get(record.transaction_id):
+                case "final":
+                    self.done.append(ref)
+                case "rejected":
+                    # The first outcome stays, and the copy contradicts it: somebody was told final.
+                    self.refused[ref] = NONCE_CONFLICT
+                case str():
+                    self.refused[ref] = DIFFERS
+
+    def _move_rejections(self, continent: str, rejections: Sequence[Rejection]) -> None:
         rejected = [
-            msgspec.structs.replace(one, tier="atlas", stored_at_ms=now_ms, cluster=None)
+            msgspec.structs.replace(one, tier="atlas", stored_at_ms=self._now_ms, cluster=None)
             for one in rejections
         ]
-        kept = home.reject(continent, rejected)
+        kept = self._home.reject(continent, rejected)
         for one in rejections:
             ref = CopyRef("rejection", one.transaction_id)
             known = kept.get(one.transaction_id)
             if known is not None and known.header == one.header:
-                done.append(ref)
+                self.done.append(ref)
             else:
-                refused[ref] = DIFFERS
-    return done, refused
+                self.refused[ref] = DIFFERS
 
 
 def _at_home(record: Record, now_ms: int) -> Record:

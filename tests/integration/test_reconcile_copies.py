@@ -14,8 +14,9 @@ import msgspec
 import pymongo
 import pytest
 from bson import Binary
+from voting.late import REWARD, STAKE, LateDelegates
 
-from federation.batch import rejected
+from federation.batch import Batch, rejected
 from federation.breaker import calling_as
 from federation.immudb_session import ProofFailed, create_database
 from federation.limits import UNRECONCILED_BUCKETS
@@ -26,9 +27,12 @@ from persist.immudb_tier import ImmudbTier
 from persist.kms_encryption import KmsEncryption
 from persist.tier import TierUnavailable, fetch, store_group
 from reconcile.atlas_home import AtlasHome
+from reconcile.atlas_pending import AtlasPending
 from reconcile.copies import CopyRef, Moved, move
 from reconcile.dynamodb_copies import DynamodbCopies
+from reconcile.electorate import Electorate
 from reconcile.immudb_copies import CURSOR_KEY, WITNESS_KEY, ImmudbCopies
+from reconcile.pending import gather
 
 TABLE = "copies"
 TIMEOUT_MS = 3_000
@@ -128,13 +132,22 @@ def _store(tier: Tier, groups: Any, count: int, **changes: Any) -> list[CopyRef]
     return [CopyRef("transaction", item.envelope.header.transaction_id) for item in items]
 
 
-def _run(copies: Any, home: Any) -> list[Moved]:
+def _no_delegates() -> Electorate | None:
+    """Most copies go home without them."""
+    raise AssertionError("the delegates were asked for")
+
+
+def _run(
+    copies: Any, home: Any, electorate: Callable[[], Electorate | None] = _no_delegates
+) -> list[Moved]:
     after, rounds = "", []
     now_ms = time.time_ns() // 1_000_000
     # As the handler does: a store that rests after failures is tried.
     with calling_as("canary"):
         while True:
-            rounds.append(move(copies, home, now_ms, after, goes_on=lambda: True))
+            rounds.append(
+                move(copies, home, now_ms, after, electorate=electorate, goes_on=lambda: True)
+            )
             if not rounds[-1].more:
                 return rounds
             after = rounds[-1].after
@@ -365,6 +378,90 @@ def test_copies_of_one_transaction_in_both_tiers_are_both_marked(
     assert _at_home(ferretdb, [ref]) == [ref.transaction_id]
 
 
+def _stored_twice(
+    tier: Tier, home_tier: AtlasTier, groups: Any, delegates: LateDelegates
+) -> CopyRef:
+    """Stored at home while delegates were silent, then with their votes while the home was away."""
+    item = groups.item(votes=[], rewards=[], flags=3)
+    batch = Batch("again", dict(groups.wrapped_keys), [item])
+    [voted] = delegates.stages(batch).groups
+    # Whatever rests after the tests before is tried.
+    with calling_as("canary"):
+        assert store_group(groups.group(item), "atlas", home_tier).outcome == "stored"
+        stored = store_group(voted, tier.name, tier.store)
+    assert stored.outcome == "stored"
+    assert [receipt.final for receipt in stored.receipts] == [True]
+    return CopyRef("transaction", item.envelope.header.transaction_id)
+
+
+@pytest.fixture
+def nothing_pending(ferretdb: Any) -> None:
+    """What other tests left to be voted on is gone."""
+    with pymongo.MongoClient[Any](ferretdb.uri) as client:
+        client[DATABASE]["pending"].delete_many({})
+
+
+@pytest.mark.usefixtures("nothing_pending")
+def test_what_was_told_to_be_final_is_final_at_home_before_its_copy_is_marked(
+    tier: Tier, home: AtlasHome, home_tier: AtlasTier, groups: Any
+) -> None:
+    delegates = LateDelegates()
+    ref = _stored_twice(tier, home_tier, groups, delegates)
+    name = ref.transaction_id
+
+    def read() -> Any:
+        return fetch(name, "Europe", home_tier, groups.private_keys, groups.to_a_party)
+
+    assert not read()["receipt"]["final"]
+    # Without the delegates' keys nothing proves the votes: the copy waits.
+    left = _run(tier.copies(), home, lambda: None)
+    assert (sum(one.left for one in left), tier.is_marked(ref)) == (1, False)
+    _run(tier.copies(), home, lambda: delegates.electorate)
+    answer = read()
+    assert answer["receipt"]["final"]
+    assert sum(amount for _, amount in answer["rewards"]) == REWARD
+    assert answer["content"]["salt"]
+    assert tier.is_marked(ref)
+    found = home_tier.fetch(name, "Europe")
+    copy = tier.store.fetch(name, None)
+    assert isinstance(found, tuple)
+    assert found[0].votes == copy[0].votes
+    assert (len(found[0].votes), found[0].stake) == (3, 3 * STAKE)
+    # The next look for pending records finds nothing to do.
+    cluster = AtlasPending(home_tier, "Europe", TIMEOUT_MS)
+    gathered = gather(cluster, "batch", time.time_ns() // 1_000_000, all_due=True)
+    assert (gathered.batch.items, gathered.removed) == ([], 1)
+    assert cluster.entries("", 10) == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_run_that_dies_as_it_tells_the_home_of_finality_is_made_good(
+    tier: Tier,
+    home: AtlasHome,
+    home_tier: AtlasTier,
+    groups: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+) -> None:
+    delegates = LateDelegates()
+    ref = _stored_twice(tier, home_tier, groups, delegates)
+    real = home.settle
+
+    def dying(*arguments: Any) -> None:
+        if when == "after":
+            real(*arguments)
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(home, "settle", dying)
+        with pytest.raises(Died):
+            _run(tier.copies(), home, lambda: delegates.electorate)
+    assert not tier.is_marked(ref)
+    _run(tier.copies(), home, lambda: delegates.electorate)
+    assert tier.is_marked(ref)
+    assert home.outcomes("Europe", [ref.transaction_id]) == {ref.transaction_id: "final"}
+
+
 def test_a_look_ends_with_its_time_and_a_run_that_was_cut_short_is_gone_on_with(
     immudb_tier: Tier, home: AtlasHome, groups: Any
 ) -> None:
@@ -492,7 +589,7 @@ sys.stdin.readline()
 after, more = "", True
 while more:
     moved = move(DynamodbCopies(client, given["table"], store, "Europe"), AtlasHome(atlas, 3000),
-                 time.time_ns() // 10**6, after, goes_on=lambda: True)
+                 time.time_ns() // 10**6, after, electorate=lambda: None, goes_on=lambda: True)
     after, more = moved.after, moved.more
 """
 
