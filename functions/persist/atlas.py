@@ -7,6 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,6 @@ from pymongo.errors import (
     NetworkTimeout,
     PyMongoError,
 )
-from pymongo.uri_parser import parse_uri
 from pymongocrypt.errors import MongoCryptError
 
 from federation.breaker import Breaker, BreakerState, StoreBreakers, caller_now, calling_as
@@ -42,6 +42,7 @@ from persist.atlas_documents import (
     settled,
 )
 from persist.breaker_changes import note_change
+from persist.cluster_nodes import ClusterNodes, Node
 from persist.customer_keys import CustomerKeys
 from persist.encryption_schema import CANARY, DATABASE, TRANSACTIONS
 from persist.field_encryption import CsfleMode, FieldKeys, aws_credentials, data_key_name
@@ -58,6 +59,9 @@ KNOCK_TIMEOUT_S: Final = 0.1
 HANDSHAKE_GRACE_S: Final = 0.1
 #: Both for whoever brings no money: it may ask the cluster at the other end of the world.
 PATIENCE_S: Final = 1.0
+#: A system's resolver may hang for longer than any limit here, and the driver asks it in a thread for
+#: each server of each client: those of one cluster must not take the threads of the others.
+THREADS_MAX: Final = 128
 
 Result = TypeVar("Result")
 #: The continent whose cluster is used, and the home continent whose keys are.
@@ -76,7 +80,8 @@ class AtlasSettings(msgspec.Struct, frozen=True):
         For what a batch writes, and for what a reader asks; a batch that took longer than `persist_slow_ms`
         counts as a failure, though it is stored.
     cold_timeout_ms, probe_timeout_ms : int
-        For connecting: whoever brings money waits less than the canary.
+        For connecting: whoever brings money waits less than the canary. Before that, a cluster's
+        servers are looked up for at most `cold_timeout_ms`, whoever asks.
     """
 
     kms_key_arns: str
@@ -92,6 +97,15 @@ class AtlasSettings(msgspec.Struct, frozen=True):
     breaker_patience_s: float = BREAKER_PATIENCE_S
 
 
+class _Connected(msgspec.Struct, frozen=True):
+    """A handler, and what it was made with."""
+
+    route: Route
+    credentials: dict[str, str]
+    nodes: tuple[Node, ...]
+    handler: MotorDBHandler
+
+
 class AtlasTier:
     """All clusters; each is connected to when it is first needed."""
 
@@ -103,6 +117,7 @@ class AtlasTier:
         self._keys = CustomerKeys(
             msgspec.json.decode(settings.kms_key_arns), settings.kms_keys_parameter
         )
+        self._nodes = ClusterNodes()
         self._handlers: dict[_Way, _Connected] = {}
         self._connecting: defaultdict[_Way, asyncio.Lock] = defaultdict(asyncio.Lock)
         patience_s, slow_s = settings.breaker_patience_s, settings.persist_slow_ms / 1000
@@ -115,6 +130,7 @@ class AtlasTier:
             for one in CONTINENTS
         }
         self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(ThreadPoolExecutor(THREADS_MAX, "atlas-beside"))
         threading.Thread(target=self._loop.run_forever, name="atlas", daemon=True).start()
 
     def insert(self, continent: str, records: Sequence[tuple[Record, bytes]]) -> Inserted:
@@ -335,7 +351,8 @@ class AtlasTier:
         breaker, kms = self._breakers[continent].current, self._kms_breakers[home].current
         self._claim(way, breaker, kms)
         try:
-            handler = await self._handler(way)
+            connected = await self._connected(way)
+            handler = connected.handler
             started_s = time.perf_counter()
             limit_s = (timeout_ms or self._settings.persist_timeout_ms) / 1000
             grace_s = HANDSHAKE_GRACE_S if caller_now() == "payment" else PATIENCE_S
@@ -344,14 +361,14 @@ class AtlasTier:
                 async with asyncio.timeout(limit_s + grace_s):
                     if not breaker.is_trusted():
                         # The driver would look for a server that is gone until the time is over.
-                        await _knock(self._handlers[way].route.uri)
+                        await self._reach(way, connected)
                     try:
                         answer = await work(handler)
                     except AutoReconnect as error:
                         if isinstance(error, NetworkTimeout):
                             raise
                         # A connection from before a restart; what is tried is insert-only.
-                        await _knock(self._handlers[way].route.uri)
+                        await self._reach(way, connected)
                         answer = await work(handler)
         except RoutesUnavailable as error:
             kms.abandoned()
@@ -399,9 +416,8 @@ class AtlasTier:
 
     def _is_of_kms(self, continent: str, error: BaseException) -> bool:
         """Whether KMS failed: encryption asks it and the cluster, and the message names the host."""
-        servers = [f"{one.host}:{one.port}" for one in self._handshakes(continent)]
         return isinstance(error, EncryptionError) and not any(
-            server in str(error) for server in servers
+            f"{host}:{port}" in str(error) for host, port in self._nodes.known(continent)
         )
 
     def _handshakes(self, continent: str) -> list[Handshake]:
@@ -411,27 +427,31 @@ class AtlasTier:
             return []
         return [
             Handshake(host, port, route.ca_pem, route.client_pem)
-            for host, port in parse_uri(route.uri)["nodelist"]
+            for host, port in self._nodes.known(continent)
         ]
 
-    async def _handler(self, way: _Way) -> MotorDBHandler:
+    async def _connected(self, way: _Way) -> _Connected:
         credentials = aws_credentials()
-        known = self._connected(way, credentials)
+        known = self._known(way, credentials)
         if known is not None:
             self._reread_routes()
             return known
         async with self._connecting[way]:
-            known = self._connected(way, credentials)
+            known = self._known(way, credentials)
             if known is not None:
                 return known
             # A provider that is slow must not hold up the other continents.
             route = await asyncio.to_thread(self._router.route, way[0])
-            fresh = await self._connect(way[1], route, credentials)
-            self._handlers[way] = _Connected(route, credentials, fresh)
+            nodes = await self._nodes.reach(
+                way[0], route.uri, self._settings.cold_timeout_ms / 1000, _knock_limit_s()
+            )
+            handler = await self._connect(way[1], route, credentials)
+            fresh = _Connected(route, credentials, nodes, handler)
+            self._handlers[way] = fresh
             return fresh
 
-    def _connected(self, way: _Way, credentials: dict[str, str]) -> MotorDBHandler | None:
-        """The handler, unless credentials or route are others than those it was made with.
+    def _known(self, way: _Way, credentials: dict[str, str]) -> _Connected | None:
+        """The connection, unless credentials or route are others than those it was made with.
 
         Lambda's credentials change every few hours; CSFLE keeps those it was made with.
         """
@@ -441,7 +461,18 @@ class AtlasTier:
         # A provider that says nothing of this continent any more takes no working store away.
         if self._router.known_route(way[0]) not in (None, known.route):
             return None
-        return known.handler
+        return known
+
+    async def _reach(self, way: _Way, connected: _Connected) -> None:
+        """Raise PyMongoError, OSError or TimeoutError unless a server of the cluster accepts."""
+        limit_s = _knock_limit_s()
+        nodes = await self._nodes.reach(way[0], connected.route.uri, limit_s, limit_s)
+        if not set(nodes).isdisjoint(connected.nodes):
+            return
+        # The driver would never find servers that all have other names now: the next try connects.
+        if self._handlers.get(way) is connected:
+            del self._handlers[way]
+        raise AutoReconnect("the cluster has other servers than before")
 
     def _reread_routes(self) -> None:
         """Read expired routes beside the work: who has a connection doesn't wait for them."""
@@ -452,7 +483,6 @@ class AtlasTier:
     async def _connect(
         self, home: str, route: Route, credentials: dict[str, str]
     ) -> MotorDBHandler:
-        await _knock(route.uri)
         # Wherever a record lies, its data key is one of its home's, under the home's KMS key. It is
         # kept in the same cluster, so that no record needs two clusters to be read.
         key_arns = await asyncio.to_thread(self._keys.of, home)
@@ -531,31 +561,6 @@ def connect_atlas() -> AtlasTier:
     return AtlasTier(settings, router, Path(tempfile.mkdtemp(prefix="atlas-")))
 
 
-class _Connected(msgspec.Struct, frozen=True):
-    """A handler, and what it was made with."""
-
-    route: Route
-    credentials: dict[str, str]
-    handler: MotorDBHandler
-
-
-async def _knock(uri: str) -> None:
-    """Raise OSError or TimeoutError unless a server accepts; the driver finds the primary itself."""
-    tries = [asyncio.ensure_future(_accept(*one)) for one in parse_uri(uri)["nodelist"]]
-    failure: Exception = OSError("the URI names no server")
-    try:
-        for one in asyncio.as_completed(tries):
-            try:
-                return await one
-            except (OSError, TimeoutError) as error:
-                failure = error
-        raise failure
-    finally:
-        for one in tries:
-            one.cancel()
-
-
-async def _accept(host: str, port: int) -> None:
-    limit_s = KNOCK_TIMEOUT_S if caller_now() == "payment" else PATIENCE_S
-    _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), limit_s)
-    writer.close()
+def _knock_limit_s() -> float:
+    """How long the current caller waits for a bare connection, and for a name to be looked up again."""
+    return KNOCK_TIMEOUT_S if caller_now() == "payment" else PATIENCE_S

@@ -9,7 +9,7 @@ from federation.aws_clients import dynamodb_client
 from federation.errors import SettingsError
 from federation.immudb_channel import open_channel
 from lovectl.processes import LOOPBACK, free_ports
-from persist.atlas import _knock
+from persist.cluster_nodes import knock
 
 CERTIFICATE = "DYNAMODB_CLIENT_CERTIFICATE_FILE"
 SECRET = {"address": "127.0.0.1:1", "server_ca_pem": "a CA", "client_pem": "key and certificate"}
@@ -62,6 +62,6 @@ async def test_a_cluster_one_of_whose_servers_is_down_is_there_and_one_without_a
     port = server.sockets[0].getsockname()[1]
     [closed] = free_ports(1)
     async with server:
-        await _knock(f"mongodb://{LOOPBACK}:{closed},{LOOPBACK}:{port}/?replicaSet=rs")
+        await knock([(LOOPBACK, closed), (LOOPBACK, port)], 1.0)
     with pytest.raises(OSError):
-        await _knock(f"mongodb://{LOOPBACK}:{closed}/")
+        await knock([(LOOPBACK, closed)], 1.0)
