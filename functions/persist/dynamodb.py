@@ -1,7 +1,7 @@
 """Tier 2: DynamoDB, conditional puts in transactions; a nonce is an item of its own."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -15,10 +15,22 @@ from persist.breaker_changes import note_change
 from persist.customer_keys import CustomerKeys
 from persist.kms_encryption import KmsEncryption
 from persist.record import Record, RecordDamaged, Rejection
-from persist.tier import Entry, Inserted, Part, TierUnavailable, asked_part, part_of
+from persist.tier import (
+    Allowance,
+    Entry,
+    Inserted,
+    Part,
+    TierUnavailable,
+    asked_part,
+    part_of,
+    reject_in_chunks,
+)
 
 #: DynamoDB takes 100 actions in a transaction; a record is two: itself and its nonce.
 RECORDS_MAX: Final = 50
+REJECTIONS_MAX: Final = 100
+#: Keys in one BatchGetItem.
+READS_MAX: Final = 100
 #: Each round settles at least one record, or meets other writers of the same ones.
 ROUNDS_MAX: Final = 8
 _NEW: Final = "attribute_not_exists(pk)"
@@ -54,6 +66,9 @@ class DynamodbTier:
         The second one, with more patience, is used until the table has answered once.
     breakers : StoreBreakers, optional
         Of the table.
+    timeout_s, cold_timeout_s : float
+        For a call, and for the first one, as the clients have them: a write's calls have a few
+        times as long together. By default only the clients limit each of them.
     """
 
     def __init__(
@@ -63,7 +78,11 @@ class DynamodbTier:
         encryption: KmsEncryption,
         cold_client: Any = None,
         breakers: StoreBreakers | None = None,
+        timeout_s: float = float("inf"),
+        cold_timeout_s: float = float("inf"),
     ) -> None:
+        self._timeout_s = timeout_s
+        self._cold_timeout_s = cold_timeout_s
         self._warm_client = client
         self._client = cold_client or client
         self._table = table
@@ -96,22 +115,34 @@ class DynamodbTier:
     def reject(
         self, continent: str, rejections: Sequence[Rejection]
     ) -> Mapping[str, Record | Rejection]:
-        """One conditional put each; the first stays."""
-        return {one.transaction_id: self._reject(one) for one in rejections}
+        """TransactWriteItems of conditional puts; what a condition refuses is looked at."""
+        allowance = self._allowance()
+        return reject_in_chunks(
+            rejections,
+            REJECTIONS_MAX,
+            lambda waiting, kept: self._reject_chunk(waiting, kept, allowance),
+        )
 
-    def _reject(self, rejection: Rejection) -> Record | Rejection:
-        stored = self._get(f"transaction#{rejection.transaction_id}")
-        if stored is not None:
-            return msgspec.json.decode(stored["record"]["S"], type=Record)
-        key = f"rejection#{rejection.transaction_id}"
-        fields = msgspec.json.encode(rejection).decode()
-        item = {"pk": {"S": key}, "record": {"S": fields}, **_unreconciled(rejection)}
-        if self._ask("put_item", Item=item, ConditionExpression=_NEW) is None:
-            return rejection
-        first = self._get(key)
-        if first is None:
-            raise TierUnavailable("DynamoDB: a rejection that exists can't be read")
-        return msgspec.json.decode(first["record"]["S"], type=Rejection)
+    def _reject_chunk(
+        self,
+        waiting: dict[str, Rejection],
+        kept: dict[str, Record | Rejection],
+        allowance: Allowance,
+    ) -> None:
+        """Move from `waiting` to `kept` whatever is known to hold; calls for all at once."""
+        _settle(kept, waiting, self._records(waiting, allowance))
+        for _ in range(ROUNDS_MAX):
+            if not waiting:
+                return
+            puts = [_rejection_put(one) for one in waiting.values()]
+            reasons = self._transact(puts, allowance)
+            if reasons is None:
+                kept.update(waiting)
+                return
+            there = [one for one, why in zip(waiting, reasons, strict=True) if why == _SETTLED]
+            _settle(kept, waiting, self._rejections(there, allowance))
+        if waiting:
+            raise TierUnavailable("DynamoDB: other writers kept these rejections busy")
 
     def fetch(
         self, transaction_id: str, continent: str | None
@@ -180,56 +211,102 @@ class DynamodbTier:
         conflicts: set[str],
         contested: set[str],
     ) -> None:
+        allowance = self._allowance()
         for _ in range(ROUNDS_MAX):
             if not waiting:
                 return
             order = list(waiting)
-            reasons = self._transact([waiting[one] for one in order])
+            puts = [put for one in order for put in _record_puts(*waiting[one])]
+            reasons = self._transact(puts, allowance)
             if reasons is None:
                 stored.update({one: waiting[one][0] for one in order})
                 return
-            for n, transaction_id in enumerate(order):
-                of_record, of_nonce = reasons[2 * n : 2 * n + 2]
-                if _SETTLED not in (of_record, of_nonce):
-                    continue
-                found = self._get(f"transaction#{transaction_id}")
-                if found is not None:
-                    stored[transaction_id] = msgspec.json.decode(found["record"]["S"], type=Record)
-                elif of_nonce == _SETTLED:
-                    if self._is_contested(waiting[transaction_id][0]):
-                        contested.add(transaction_id)
-                    conflicts.add(transaction_id)
-                else:
-                    continue  # its time to live has ended since: it is written anew
-                del waiting[transaction_id]
+            why = dict(zip(order, zip(reasons[::2], reasons[1::2], strict=True), strict=True))
+            settled = [one for one in order if _SETTLED in why[one]]
+            _settle(stored, waiting, self._records(settled, allowance))
+            # Where neither is there, its time to live has ended since: it is written anew.
+            lost = [one for one in settled if one in waiting and why[one][1] == _SETTLED]
+            contested |= self._contested([waiting[one][0] for one in lost], allowance)
+            conflicts.update(lost)
+            for one in lost:
+                del waiting[one]
         raise TierUnavailable("DynamoDB: other writers kept these records busy")
 
-    def _is_contested(self, record: Record) -> bool:
+    def _contested(self, lost: Sequence[Record], allowance: Allowance) -> set[str]:
         """The holder's own record may have gone home, and expired: there its finality is known."""
-        if not record.final:
-            return False
-        nonce = self._get(_nonce_key(record))
-        holder = nonce and self._get(f"transaction#{nonce['transaction_id']['S']}")
-        return not holder or not msgspec.json.decode(holder["record"]["S"], type=Record).final
+        final = [one for one in lost if one.final]
+        nonces = self._look_up([_nonce_key(one) for one in final], allowance)
+        holders = {key: nonce["transaction_id"]["S"] for key, nonce in nonces.items()}
+        known = self._records(holders.values(), allowance)
 
-    def _transact(self, entries: Sequence[tuple[Record, AttributeMap]]) -> list[str] | None:
+        def is_held(record: Record) -> bool:
+            holder = known.get(holders.get(_nonce_key(record), ""))
+            return holder is not None and holder.final
+
+        return {one.transaction_id for one in final if not is_held(one)}
+
+    def _transact(
+        self, puts: Sequence[Mapping[str, Any]], allowance: Allowance
+    ) -> list[str] | None:
         """`None` when all is written, else the reason of each action."""
-        puts = []
-        for record, item in entries:
-            own = {"S": record.transaction_id}
-            nonce = {"pk": {"S": _nonce_key(record)}, "transaction_id": own}
-            conditions = (
-                {"Item": item, "ConditionExpression": _NEW},
-                {
-                    "Item": nonce,
-                    "ConditionExpression": _NEW_OR_OWN,
-                    "ExpressionAttributeValues": {":own": own},
-                },
-            )
-            puts += [{"Put": {"TableName": self._table, **one}} for one in conditions]
-        return self._guarded(
-            lambda: self._client.transact_write_items(TransactItems=puts),
+        allowance.left_s()
+        actions = [{"Put": {"TableName": self._table, **one}} for one in puts]
+        return self._guarded(lambda: self._client.transact_write_items(TransactItems=actions))
+
+    def _records(self, transaction_ids: Iterable[str], allowance: Allowance) -> dict[str, Record]:
+        """Those of these transactions that are stored."""
+        found = self._look_up([f"transaction#{one}" for one in transaction_ids], allowance)
+        return {
+            key.removeprefix("transaction#"): msgspec.json.decode(item["record"]["S"], type=Record)
+            for key, item in found.items()
+        }
+
+    def _rejections(
+        self, transaction_ids: Iterable[str], allowance: Allowance
+    ) -> dict[str, Rejection]:
+        """Those of these rejections that are recorded."""
+        found = self._look_up([f"rejection#{one}" for one in transaction_ids], allowance)
+        return {
+            key.removeprefix("rejection#"): msgspec.json.decode(item["record"]["S"], type=Rejection)
+            for key, item in found.items()
+        }
+
+    def _look_up(self, keys: Iterable[str], allowance: Allowance) -> dict[str, Mapping[str, Any]]:
+        """Consistent reads of many items, by key and without their content."""
+        unique = list(dict.fromkeys(keys))
+        found: dict[str, Mapping[str, Any]] = {}
+        for start in range(0, len(unique), READS_MAX):
+            waiting = [{"pk": {"S": one}} for one in unique[start : start + READS_MAX]]
+            for _ in range(ROUNDS_MAX):
+                items, waiting = self._batch_get(waiting, allowance)
+                found.update({item["pk"]["S"]: item for item in items})
+                if not waiting:
+                    break
+            else:
+                raise TierUnavailable("DynamoDB: reads were left undone")
+        return found
+
+    def _batch_get(
+        self, keys: Sequence[AttributeMap], allowance: Allowance
+    ) -> tuple[list[Mapping[str, Any]], list[AttributeMap]]:
+        """What is there of 100 keys at most, and the keys that DynamoDB did not get to."""
+        allowance.left_s()
+        request = {
+            "Keys": keys,
+            "ConsistentRead": True,
+            "ProjectionExpression": "pk, transaction_id, #record",
+            "ExpressionAttributeNames": {"#record": "record"},
+        }
+        answers: list[Any] = []
+        self._guarded(
+            lambda: answers.append(self._client.batch_get_item(RequestItems={self._table: request}))
         )
+        left = answers[0].get("UnprocessedKeys", {}).get(self._table, {})
+        return answers[0]["Responses"].get(self._table, []), left.get("Keys", [])
+
+    def _allowance(self) -> Allowance:
+        is_cold = self._client is not self._warm_client
+        return Allowance("DynamoDB", self._timeout_s, self._cold_timeout_s if is_cold else 0.0)
 
     def _item(self, record: Record, sealed: bytes) -> AttributeMap:
         return {
@@ -262,11 +339,6 @@ class DynamodbTier:
         self._guarded(get)
         return found[0] if found else None
 
-    def _ask(self, operation: str, **arguments: Any) -> list[str] | None:
-        return self._guarded(
-            lambda: getattr(self._client, operation)(TableName=self._table, **arguments)
-        )
-
     def _guarded(self, call: Any) -> list[str] | None:
         """Make the call behind the breaker; the reasons, if its conditions refuse it."""
         breaker = self._breakers.current
@@ -297,14 +369,45 @@ class DynamodbTier:
 
 
 def _reasons(code: str, error: ClientError) -> list[str] | None:
-    """Why its conditions refuse a call, if that is what the error says."""
-    if code == "ConditionalCheckFailedException":
-        return [_SETTLED]
+    """Why its conditions refuse a transaction, if that is what the error says."""
     if code == "TransactionCanceledException":
         reasons = [one.get("Code", "None") for one in error.response["CancellationReasons"]]
         if all(one in ("None", _SETTLED, *_AGAIN) for one in reasons):
             return reasons
     return None
+
+
+def _settle(
+    settled: dict[str, Any], waiting: dict[str, Any], known: Mapping[str, Record | Rejection]
+) -> None:
+    """What is known of an id holds for it; it waits no longer."""
+    settled.update(known)
+    for one in known:
+        del waiting[one]
+
+
+def _record_puts(record: Record, item: AttributeMap) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A record and its nonce, each unless it is there."""
+    own = {"S": record.transaction_id}
+    nonce = {"pk": {"S": _nonce_key(record)}, "transaction_id": own}
+    return (
+        {"Item": item, "ConditionExpression": _NEW},
+        {
+            "Item": nonce,
+            "ConditionExpression": _NEW_OR_OWN,
+            "ExpressionAttributeValues": {":own": own},
+        },
+    )
+
+
+def _rejection_put(rejection: Rejection) -> dict[str, Any]:
+    fields = msgspec.json.encode(rejection).decode()
+    item = {
+        "pk": {"S": f"rejection#{rejection.transaction_id}"},
+        "record": {"S": fields},
+        **_unreconciled(rejection),
+    }
+    return {"Item": item, "ConditionExpression": _NEW}
 
 
 def _nonce_key(record: Record) -> str:
@@ -335,4 +438,12 @@ def connect_dynamodb() -> DynamodbTier:
         lambda name: StoreBreakers(name, patience_s, changed=note_change),
     )
     breakers = StoreBreakers("dynamodb", patience_s, settings.persist_slow_ms / 1000, note_change)
-    return DynamodbTier(warm, settings.transactions_table, encryption, cold, breakers)
+    return DynamodbTier(
+        warm,
+        settings.transactions_table,
+        encryption,
+        cold,
+        breakers,
+        settings.persist_timeout_ms / 1000,
+        settings.cold_timeout_ms / 1000,
+    )

@@ -2,7 +2,7 @@
 
 import time
 from base64 import b64decode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
@@ -11,6 +11,7 @@ from federation.audit import record_store_refusal
 from federation.breaker import BreakerState, StoreBreakers, calling_as
 from federation.immudb_session import (
     ConditionFailed,
+    Found,
     ImmudbSession,
     ImmudbUnavailable,
     LoginRefused,
@@ -27,6 +28,7 @@ from persist.kms_encryption import KmsEncryption
 from persist.login import Handshake, note_failure
 from persist.record import Record, RecordDamaged, Rejection, as_text
 from persist.tier import (
+    Allowance,
     ContentDamaged,
     Entry,
     Inserted,
@@ -34,10 +36,13 @@ from persist.tier import (
     TierUnavailable,
     asked_part,
     part_of,
+    reject_in_chunks,
 )
 
 #: immuDB takes at most 1,024 entries in a transaction; a record is two: itself and its nonce.
 RECORDS_MAX: Final = 500
+#: And as many conditions; a rejection has two: of itself and of its transaction.
+REJECTIONS_MAX: Final = 500
 ROUNDS_MAX: Final = 4
 
 Result = TypeVar("Result")
@@ -81,7 +86,8 @@ class ImmudbTier:
         Gives the secret `love/immudb`; asked for each session, so that a new certificate or
         password is used without a restart.
     timeout_s, cold_timeout_s : float
-        For a call, and for the first one of a session.
+        For a call, and for the first one of a session; a write's calls have a few times as long
+        together.
     breakers : StoreBreakers, optional
         Of the store.
     """
@@ -96,6 +102,8 @@ class ImmudbTier:
     ) -> None:
         self._access = access
         self._session = ImmudbSession(access, "database", timeout_s, cold_timeout_s)
+        self._timeout_s = timeout_s
+        self._cold_timeout_s = cold_timeout_s
         self._encryption = encryption
         self._breakers = breakers or StoreBreakers("immudb", BREAKER_PATIENCE_LAST_TIER_S)
 
@@ -122,22 +130,55 @@ class ImmudbTier:
     def reject(
         self, continent: str, rejections: Sequence[Rejection]
     ) -> Mapping[str, Record | Rejection]:
-        """Each under its key, unless that exists."""
-        return {one.transaction_id: self._reject(one) for one in rejections}
+        """All in one transaction, if no key of it exists; else those whose keys don't."""
+        allowance = self._allowance()
+        return reject_in_chunks(
+            rejections,
+            REJECTIONS_MAX,
+            lambda waiting, kept: self._reject_chunk(waiting, kept, allowance),
+        )
 
-    def _reject(self, rejection: Rejection) -> Record | Rejection:
-        stored = self._verified(_key("transaction", rejection.transaction_id))
-        if stored is not None:
-            return msgspec.json.decode(stored, type=_Stored).record
-        key = _key("rejection", rejection.transaction_id)
-        try:
-            self._set({key: msgspec.json.encode(rejection)})
-        except ConditionFailed:
-            first = self._verified(key)
-            if first is None:
-                raise TierUnavailable("immuDB: a rejection that exists can't be read") from None
-            return msgspec.json.decode(first, type=Rejection)
-        return rejection
+    def _reject_chunk(
+        self,
+        waiting: dict[str, Rejection],
+        kept: dict[str, Record | Rejection],
+        allowance: Allowance,
+    ) -> None:
+        """Move from `waiting` to `kept` whatever is known to hold."""
+        for _ in range(ROUNDS_MAX):
+            if not waiting:
+                return
+            entries = {
+                _key("rejection", one): msgspec.json.encode(it) for one, it in waiting.items()
+            }
+            # What is stored is not taken back: the server looks after that too.
+            others = [_key("transaction", one) for one in waiting]
+            try:
+                self._set(entries, allowance, others)
+            except ConditionFailed:
+                self._settle_rejections(waiting, kept, allowance)
+                continue
+            kept.update(waiting)
+            return
+        if waiting:
+            raise TierUnavailable("immuDB: other writers kept these rejections busy")
+
+    def _settle_rejections(
+        self,
+        waiting: dict[str, Rejection],
+        kept: dict[str, Record | Rejection],
+        allowance: Allowance,
+    ) -> None:
+        """Take out those whose transaction is stored, then those that are recorded already."""
+        for kind in ("transaction", "rejection"):
+            found: dict[bytes, Found] = {}
+            keys = {_key(kind, one): one for one in waiting}
+            try:
+                self._verify_all(keys, found, allowance)
+            finally:
+                for key, one in found.items():
+                    kept[keys[key]] = _held(kind, one.value)
+                    del waiting[keys[key]]
 
     def fetch(
         self, transaction_id: str, continent: str | None
@@ -215,6 +256,7 @@ class ImmudbTier:
         conflicts: set[str],
         contested: set[str],
     ) -> None:
+        allowance = self._allowance()
         for _ in range(ROUNDS_MAX):
             if not waiting:
                 return
@@ -223,9 +265,9 @@ class ImmudbTier:
                 entries[_key("transaction", transaction_id)] = value
                 entries[_nonce_key(record)] = transaction_id.encode()
             try:
-                self._set(entries)
+                self._set(entries, allowance)
             except ConditionFailed:
-                self._settle(waiting, stored, conflicts, contested)
+                self._settle(waiting, stored, conflicts, contested, allowance)
                 continue
             first = next(iter(waiting))
             if self._verified(_key("transaction", first)) != waiting[first][1]:
@@ -241,22 +283,36 @@ class ImmudbTier:
         stored: dict[str, Record],
         conflicts: set[str],
         contested: set[str],
+        allowance: Allowance,
     ) -> None:
         """Take out what is stored already, and what has lost its nonce to another."""
-        for transaction_id, (record, _) in list(waiting.items()):
-            value = self._verified(_key("transaction", transaction_id))
-            if value is not None:
-                stored[transaction_id] = msgspec.json.decode(value, type=_Stored).record
-                del waiting[transaction_id]
-            elif (holder := self._verified(_nonce_key(record))) is not None:
-                if record.final and not self._is_final(holder.decode()):
-                    contested.add(transaction_id)
-                conflicts.add(transaction_id)
-                del waiting[transaction_id]
+        found: dict[bytes, Found] = {}
+        keys = {_key("transaction", one): one for one in waiting}
+        try:
+            self._verify_all(keys, found, allowance)
+        finally:
+            for key, one in found.items():
+                stored[keys[key]] = _record(one.value)
+                del waiting[keys[key]]
+        nonces: dict[bytes, Found] = {}
+        self._verify_all([_nonce_key(record) for record, _ in waiting.values()], nonces, allowance)
+        lost = {
+            one: nonces[_nonce_key(record)].value.decode()
+            for one, (record, _) in waiting.items()
+            if _nonce_key(record) in nonces
+        }
+        final = self._final([lost[one] for one in lost if waiting[one][0].final], allowance)
+        contested.update(one for one in lost if waiting[one][0].final and lost[one] not in final)
+        conflicts.update(lost)
+        for transaction_id in lost:
+            del waiting[transaction_id]
 
-    def _is_final(self, transaction_id: str) -> bool:
-        value = self._verified(_key("transaction", transaction_id))
-        return value is not None and msgspec.json.decode(value, type=_Stored).record.final
+    def _final(self, transaction_ids: Sequence[str], allowance: Allowance) -> set[str]:
+        """Those of them that lie here as final."""
+        found: dict[bytes, Found] = {}
+        self._verify_all([_key("transaction", one) for one in transaction_ids], found, allowance)
+        records = [_record(one.value) for one in found.values()]
+        return {one.transaction_id for one in records if one.final}
 
     def _value(self, record: Record, sealed: bytes) -> bytes:
         return msgspec.json.encode(
@@ -281,9 +337,32 @@ class ImmudbTier:
         content = self._encryption.decrypt(found.continent, found.transaction_id, ciphertext)
         return found.record, content
 
-    def _set(self, entries: Mapping[bytes, bytes]) -> None:
-        conditions = [absent(key) for key in entries]
-        self._guarded(lambda: self._session.set(entries, conditions))
+    def _set(
+        self,
+        entries: Mapping[bytes, bytes],
+        allowance: Allowance,
+        others: Sequence[bytes] = (),
+    ) -> None:
+        """Write all, if neither their keys nor the others exist."""
+        conditions = [absent(key) for key in (*entries, *others)]
+        left_s = allowance.left_s()
+        self._guarded(lambda: self._session.set(entries, conditions, left_s))
+
+    def _verify_all(
+        self, keys: Iterable[bytes], into: dict[bytes, Found], allowance: Allowance
+    ) -> None:
+        """Put what lies under these keys into `into`: also what came before a failure."""
+        wanted = list(keys)
+        if wanted:
+            allowance.left_s()
+            # Many calls and their proofs: how long they take together doesn't tell of the store.
+            self._guarded(
+                lambda: self._session.get_all(wanted, into, allowance.left_s), is_timed=False
+            )
+
+    def _allowance(self) -> Allowance:
+        connecting_s = 0.0 if self._session.is_open else self._cold_timeout_s
+        return Allowance("immuDB", self._timeout_s, connecting_s)
 
     def _verified(self, key: bytes) -> bytes | None:
         found = self._guarded(lambda: self._session.get(key))
@@ -294,12 +373,12 @@ class ImmudbTier:
         host, _, port = str(access["address"]).rpartition(":")
         return [Handshake(host, int(port), access["server_ca_pem"], access["client_pem"])]
 
-    def _guarded(self, call: Callable[[], Result]) -> Result:
-        """Call behind the breaker."""
+    def _guarded(self, call: Callable[[], Result], is_timed: bool = True) -> Result:
+        """Call behind the breaker, which is told how long it took if `is_timed`."""
         breaker = self._breakers.current
         if not breaker.allows():
             raise TierUnavailable(f"immuDB: {breaker.resting()}")
-        started_s, warm = time.perf_counter(), self._session.is_open
+        started_s, is_timed = time.perf_counter(), is_timed and self._session.is_open
         try:
             answer = call()
         except ConditionFailed:
@@ -311,6 +390,9 @@ class ImmudbTier:
         except ProofFailed as error:
             breaker.abandoned()
             raise Unproved(error.detail) from error
+        except TierUnavailable:
+            breaker.abandoned()  # time was over between two calls that were answered
+            raise
         except ImmudbUnavailable as error:
             breaker.failed(error.detail)
             if isinstance(error, LoginRefused):
@@ -318,7 +400,7 @@ class ImmudbTier:
             else:
                 note_failure("immudb", error, self._handshakes)
             raise TierUnavailable(error.detail) from error
-        breaker.succeeded(time.perf_counter() - started_s if warm else 0.0)
+        breaker.succeeded(time.perf_counter() - started_s if is_timed else 0.0)
         return answer
 
 
@@ -337,6 +419,15 @@ def connect_immudb() -> ImmudbTier:
         settings.cold_timeout_ms / 1000,
         StoreBreakers("immudb", patience_s, settings.persist_slow_ms / 1000, note_change),
     )
+
+
+def _held(kind: str, value: bytes) -> Record | Rejection:
+    """What lies under a key of this kind."""
+    return _record(value) if kind == "transaction" else msgspec.json.decode(value, type=Rejection)
+
+
+def _record(value: bytes) -> Record:
+    return msgspec.json.decode(value, type=_Stored).record
 
 
 def _key(kind: str, transaction_id: str) -> bytes:

@@ -9,6 +9,7 @@ import msgspec
 from federation.batch import Group, Item, Persisted, Receipt, Tier
 from federation.breaker import BreakerState, calling_as
 from federation.errors import FederationError
+from federation.limits import WRITE_TIMEOUTS_MAX
 from federation.transaction import Header
 from persist.readers import NoncesUnavailable, ReadForbidden, Share
 from persist.record import (
@@ -63,6 +64,37 @@ class Inserted(msgspec.Struct, frozen=True):
     contested: frozenset[str] = frozenset()
 
 
+class Allowance:
+    """The time that the calls of one write have together, so that their own limits don't add up.
+
+    Parameters
+    ----------
+    store : str
+        What is said to be too slow.
+    timeout_s : float
+        One call's limit: no call begins after a few times as long.
+    connecting_s : float
+        To connect, if there is no connection yet.
+    """
+
+    def __init__(self, store: str, timeout_s: float, connecting_s: float = 0.0) -> None:
+        self._store = store
+        self._ends_s = time.monotonic() + WRITE_TIMEOUTS_MAX * timeout_s + connecting_s
+
+    def left_s(self) -> float:
+        """Seconds that are left, more than none.
+
+        Raises
+        ------
+        TierUnavailable
+            None are left.
+        """
+        left_s = self._ends_s - time.monotonic()
+        if left_s <= 0:
+            raise TierUnavailable(f"{self._store}: no time is left for the rest")
+        return left_s
+
+
 #: A record, and its sealed content.
 Entry = tuple[Record, bytes]
 
@@ -103,10 +135,15 @@ class TierStore(Protocol):
     def reject(
         self, continent: str, rejections: Sequence[Rejection]
     ) -> Mapping[str, Record | Rejection]:
-        """Record rejections; gives what holds for each id.
+        """Record rejections; gives what holds for each id, ids that are left out are unavailable.
 
         That is this rejection, the one recorded before, or the record of a transaction that was
         stored before: what is final is not taken back because a repetition was refused.
+
+        Raises
+        ------
+        TierUnavailable
+            Nothing is known to be recorded.
         """
         ...
 
@@ -130,6 +167,38 @@ class TierStore(Protocol):
     def health(self) -> list[Part]:
         """Whether each store of the tier answers, and how its breaker is."""
         ...
+
+
+def reject_in_chunks(
+    rejections: Sequence[Rejection],
+    chunk_max: int,
+    reject: Callable[[dict[str, Rejection], dict[str, Record | Rejection]], None],
+) -> dict[str, Record | Rejection]:
+    """What holds for each id, as far as `reject` came; of two rejections of an id the first counts.
+
+    Parameters
+    ----------
+    reject : callable
+        Takes a chunk of rejections and moves what it knows to hold into the second mapping, also
+        when it fails.
+
+    Raises
+    ------
+    TierUnavailable
+        Nothing is known to be recorded.
+    """
+    unique: dict[str, Rejection] = {}
+    for one in rejections:
+        unique.setdefault(one.transaction_id, one)
+    order, kept = list(unique), dict[str, Record | Rejection]()
+    for start in range(0, len(order), chunk_max):
+        try:
+            reject({one: unique[one] for one in order[start : start + chunk_max]}, kept)
+        except TierUnavailable:
+            if not kept:
+                raise
+            break  # what is recorded has its receipt; the rest goes to the next tier
+    return kept
 
 
 def ask(store: TierStore) -> list[Part]:

@@ -1,5 +1,6 @@
 """The rules that hold in every tier, each on its real server: stored once, never in clear."""
 
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -10,15 +11,20 @@ from typing import Any
 import msgspec
 import pymongo
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from one_cluster import router_to
 
 import flag_rust
+from federation.immudb_session import READS_AT_ONCE, ImmudbUnavailable, ProofFailed
+from persist import dynamodb as dynamodb_module
+from persist import immudb_tier as immudb_module
 from persist.atlas import AtlasSettings, AtlasTier
 from persist.dynamodb import DynamodbTier
 from persist.finality import Finality
 from persist.immudb_tier import ImmudbTier
 from persist.kms_encryption import KmsEncryption
-from persist.tier import CONTESTED, fetch, store_group
+from persist.record import rejection_of
+from persist.tier import CONTESTED, TierUnavailable, fetch, store_group
 from reconcile.atlas_pending import AtlasPending
 
 MARKER = "a secret between the two of us"
@@ -28,6 +34,74 @@ TIMEOUT_S = 1.0
 COLD_S = 3.0
 #: A store that was killed may need this long to answer again.
 RESTART_S = 10.0
+
+
+class Calls:
+    """Stands before a client or a stub: counts calls, those at once too, and fails as it is told.
+
+    Attributes
+    ----------
+    made : list of str
+        The operations, in the order of their calls.
+    at_once : int
+        As many were on their way together.
+    failures : mapping of operation and number of its call to exception
+    """
+
+    def __init__(self, target: Any, failures: dict[tuple[str, int], Exception] | None = None):
+        self._target = target
+        self._lock = threading.Lock()
+        self._running = 0
+        self.failures = failures or {}
+        self.made: list[str] = []
+        self.at_once = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return Call(self, name, getattr(self._target, name))
+
+    def begin(self, name: str) -> None:
+        with self._lock:
+            self.made.append(name)
+            failure = self.failures.get((name, self.made.count(name)))
+            if failure is not None:
+                raise failure
+            self._running += 1
+            self.at_once = max(self.at_once, self._running)
+
+    def end(self, _: object = None) -> None:
+        with self._lock:
+            self._running -= 1
+
+
+class Call:
+    """One operation of `Calls`, as boto3's clients and gRPC's stubs have it."""
+
+    def __init__(self, calls: Calls, name: str, target: Any) -> None:
+        self._calls, self._name, self._target = calls, name, target
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        self._calls.begin(self._name)
+        try:
+            return self._target(*arguments, **named)
+        finally:
+            self._calls.end()
+
+    def future(self, *arguments: Any, **named: Any) -> Any:
+        self._calls.begin(self._name)
+        future = self._target.future(*arguments, **named)
+        future.add_done_callback(self._calls.end)
+        return future
+
+
+def counted(store: Any, failures: dict[tuple[str, int], Exception] | None = None) -> Calls:
+    """What a fallback tier asks of its server from now on."""
+    if isinstance(store, DynamodbTier):
+        calls = Calls(store._client, failures)
+        store._client = store._warm_client = calls
+        return calls
+    client = store._session._opened()
+    client._stub = Calls(client._stub, failures)
+    return client._stub
 
 
 class Bench:
@@ -357,6 +431,246 @@ def test_a_tier_connects_again_by_itself_after_a_restart(
     bench.server.start()
     persisted = store_group(groups.group(groups.item()), bench.name, store)
     assert (persisted.outcome, persisted.reason) == ("stored", None)
+
+
+#: Atlas writes a batch of rejections by one command.
+fallback = pytest.mark.parametrize("bench", ["dynamodb", "immudb_tier"], indirect=True)
+BATCH = 100
+#: What a call that fails raises, by tier, and the operation that writes.
+UNAVAILABLE: dict[str, Exception] = {
+    "dynamodb": EndpointConnectionError(endpoint_url="http://nowhere"),
+    "immudb": ImmudbUnavailable("gone"),
+}
+WRITE = {"dynamodb": "transact_write_items", "immudb": "Set"}
+
+
+def _refused(groups: Any, count: int, reason: str = "stale") -> list[Any]:
+    return [groups.item(outcome="rejected", reason=reason) for _ in range(count)]
+
+
+def _rejections(bench: Bench, items: list[Any], reason: str) -> list[Any]:
+    return [rejection_of(item, reason, "Europe", bench.name, 1) for item in items]
+
+
+@fallback
+def test_a_batch_of_rejections_costs_no_call_for_each(
+    bench: Bench, store: Any, groups: Any
+) -> None:
+    calls = counted(store)
+    group = groups.group(*_refused(groups, BATCH))
+    persisted = store_group(group, bench.name, store)
+    assert (persisted.outcome, len(_by_id(persisted))) == ("stored", BATCH)
+    assert {one.reason for one in persisted.receipts} == {"stale"}
+    looks = ["batch_get_item"] if bench.name == "dynamodb" else []
+    assert calls.made == [*looks, WRITE[bench.name]]
+    assert all(store.fetch(one, "Europe").receipt() == it for one, it in _by_id(persisted).items())
+
+
+@fallback
+def test_more_rejections_than_one_write_takes_are_recorded_whole(
+    bench: Bench, store: Any, groups: Any
+) -> None:
+    most = {"dynamodb": dynamodb_module.REJECTIONS_MAX, "immudb": immudb_module.REJECTIONS_MAX}[
+        bench.name
+    ]
+    [item] = _rejections(bench, _refused(groups, 1), "stale")
+    ids = [secrets.token_hex(32) for _ in range(most + 1)]
+    rejections = [msgspec.structs.replace(item, transaction_id=one) for one in ids]
+    calls = counted(store)
+    assert store.reject("Europe", rejections) == dict(zip(ids, rejections, strict=True))
+    assert calls.made.count(WRITE[bench.name]) == 2
+
+
+@fallback
+def test_rejections_that_come_again_get_the_first_receipts_by_overlapping_calls(
+    bench: Bench, groups: Any
+) -> None:
+    items = _refused(groups, BATCH)
+    first = store_group(groups.group(*items), bench.name, bench.connect())
+    store = bench.connect()
+    calls = counted(store)
+    later = [msgspec.structs.replace(one, reason="another") for one in items]
+    again = store_group(groups.group(*later), bench.name, store)
+    assert again.outcome == "stored"
+    assert _by_id(again) == _by_id(first)
+    if bench.name == "dynamodb":
+        assert len(calls.made) == 3
+    else:
+        assert 1 < calls.at_once <= READS_AT_ONCE
+
+
+@fallback
+def test_what_is_new_among_known_rejections_and_stored_transactions_is_recorded(
+    bench: Bench, store: Any, groups: Any
+) -> None:
+    stored, known, new = [groups.item() for _ in range(5)], *(_refused(groups, 5) for _ in "ab")
+    first = store_group(groups.group(*stored, *known), bench.name, store)
+    late = [msgspec.structs.replace(one, outcome="rejected", reason="late") for one in stored]
+    again = store_group(groups.group(*late, *new, *known), bench.name, bench.connect())
+    assert again.outcome == "stored"
+    receipts = _by_id(again)
+    assert {one: receipts.pop(one) for one in _by_id(first)} == _by_id(first)
+    assert [receipts[_id(one)].reason for one in new] == ["stale"] * 5
+
+
+@fallback
+def test_a_batch_that_comes_again_costs_no_call_for_each(bench: Bench, groups: Any) -> None:
+    group = groups.group(*(groups.item() for _ in range(BATCH)))
+    first = store_group(group, bench.name, bench.connect())
+    store = bench.connect()
+    calls = counted(store)
+    assert _by_id(store_group(group, bench.name, store)) == _by_id(first)
+    if bench.name == "dynamodb":
+        assert calls.made == ["transact_write_items", "batch_get_item"] * 2
+    else:
+        assert calls.at_once > 1
+
+
+@fallback
+def test_the_first_of_two_rejections_of_an_id_in_a_batch_stays(
+    bench: Bench, store: Any, groups: Any
+) -> None:
+    [item] = _refused(groups, 1)
+    both = _rejections(bench, [item], "first") + _rejections(bench, [item], "second")
+    assert store.reject("Europe", both) == {_id(item): both[0]}
+    assert store.fetch(_id(item), "Europe") == both[0]
+
+
+@fallback
+def test_what_was_found_recorded_is_kept_when_a_later_call_fails(
+    bench: Bench, store: Any, groups: Any
+) -> None:
+    known, new = _refused(groups, 40), _refused(groups, 10)
+    first = store_group(groups.group(*known), bench.name, store)
+    # The first write is refused for what is known; the one of the rest fails.
+    counted(store, {(WRITE[bench.name], 2): UNAVAILABLE[bench.name]})
+    persisted = store_group(groups.group(*new, *known), bench.name, store)
+    assert (persisted.outcome, persisted.unavailable) == ("unavailable", new)
+    assert _by_id(persisted) == _by_id(first)
+    assert [store.fetch(_id(one), "Europe") for one in new] == [None] * 10
+
+
+@fallback
+def test_what_the_first_of_several_writes_recorded_is_kept_when_the_next_fails(
+    bench: Bench, store: Any, groups: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "dynamodb" if bench.name == "dynamodb" else "immudb_tier"
+    monkeypatch.setattr(f"persist.{module}.REJECTIONS_MAX", 7)
+    items = _refused(groups, 20)
+    counted(store, {(WRITE[bench.name], 2): UNAVAILABLE[bench.name]})
+    persisted = store_group(groups.group(*items), bench.name, store)
+    assert set(_by_id(persisted)) == {_id(one) for one in items[:7]}
+    assert (persisted.outcome, persisted.unavailable) == ("unavailable", items[7:])
+
+
+@fallback
+def test_rejections_of_which_none_is_recorded_make_the_tier_unavailable(
+    bench: Bench, store: Any, groups: Any
+) -> None:
+    counted(store, {(WRITE[bench.name], 1): UNAVAILABLE[bench.name]})
+    with pytest.raises(TierUnavailable):
+        store.reject("Europe", _rejections(bench, _refused(groups, 3), "stale"))
+
+
+@fallback
+def test_two_writers_of_the_same_rejections_get_one_first_of_each(
+    bench: Bench, groups: Any
+) -> None:
+    items = _refused(groups, BATCH)
+    start = threading.Barrier(2)
+
+    def write(reason: str) -> Any:
+        store = bench.connect()
+        store.reject("Europe", _rejections(bench, _refused(groups, 1), "warm"))
+        start.wait(30)
+        return store.reject("Europe", _rejections(bench, items, reason))
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(write, ["one", "other"])
+    assert set(one) == {_id(item) for item in items}
+    assert one == other
+    store = bench.connect()
+    assert all(store.fetch(name, "Europe") == rejection for name, rejection in one.items())
+
+
+def test_reads_of_immudb_are_proved_on_from_a_state_that_others_went_beyond(
+    immudb_tier: Bench, groups: Any
+) -> None:
+    reader, writer = immudb_tier.connect(), immudb_tier.connect()
+    items = _refused(groups, 30)
+    recorded = {}
+    for item in items[:15]:
+        recorded.update(writer.reject("Europe", _rejections(immudb_tier, [item], "old")))
+    reader.reject("Europe", _rejections(immudb_tier, _refused(groups, 1), "opens the session"))
+    seen = reader._session._roots.get().txId
+    for item in items[15:]:
+        recorded.update(writer.reject("Europe", _rejections(immudb_tier, [item], "new")))
+    assert reader.reject("Europe", _rejections(immudb_tier, items[::-1], "late")) == recorded
+    assert reader._session._roots.get().txId > seen
+
+
+def test_reads_that_immudb_refuses_for_their_number_are_asked_again(
+    immudb_tier: Bench, groups: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = immudb_tier.connect()
+    monkeypatch.setattr("federation.immudb_session.READS_AT_ONCE", BATCH)
+    items = _refused(groups, BATCH)
+    first = store_group(groups.group(*items), immudb_tier.name, store)
+    client = store._session._opened()
+    again = store_group(groups.group(*items), immudb_tier.name, store)
+    assert _by_id(again) == _by_id(first)
+    assert store._session._opened() is client, "the session was given up"
+
+
+def test_a_value_of_immudb_that_its_proof_does_not_cover_is_not_taken(
+    immudb_tier: Bench, groups: Any
+) -> None:
+    store = immudb_tier.connect()
+    items = _refused(groups, 10)
+    store_group(groups.group(*items), immudb_tier.name, store)
+    session = store._session
+    client = session._opened()
+    keys = [f"rejection:{_id(one)}".encode() for one in items]
+    session.get(keys[0])
+
+    class Lying(Calls):
+        def __getattr__(self, name: str) -> Any:
+            return LyingCall(self, name, getattr(self._target, name))
+
+    class LyingCall(Call):
+        def future(self, request: Any, **named: Any) -> Any:
+            future = super().future(request, **named)
+            if self._name == "VerifiableGet" and request.keyRequest.key == keys[5]:
+                future.result().entry.value = future.result().entry.value.replace(
+                    b"stale", b"other"
+                )
+            return future
+
+    client._stub = Lying(client._stub)
+    found: dict[bytes, Any] = {}
+    with pytest.raises(ProofFailed):
+        session.get_all(keys, found, lambda: TIMEOUT_S)
+    assert keys[5] not in found
+    assert len(found) < len(keys)
+
+
+def test_proved_reads_of_immudb_are_kept_when_the_time_is_over(
+    immudb_tier: Bench, groups: Any
+) -> None:
+    store = immudb_tier.connect()
+    items = _refused(groups, 3 * READS_AT_ONCE)
+    store_group(groups.group(*items), immudb_tier.name, store)
+    keys = [f"rejection:{_id(one)}".encode() for one in items]
+    store._session.get(keys[0])
+    left = iter([TIMEOUT_S, TIMEOUT_S])
+    found: dict[bytes, Any] = {}
+    with pytest.raises(StopIteration):
+        store._session.get_all(keys, found, lambda: next(left))
+    assert list(found) == keys[: 2 * READS_AT_ONCE]
+
+
+def _id(item: Any) -> str:
+    return str(item.envelope.header.transaction_id)
 
 
 def _by_id(persisted: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from moto import mock_aws
 
 from federation import secrets
 from federation.errors import SettingsError
+from federation.limits import WRITE_TIMEOUTS_MAX
 from federation.regions import CONTINENTS
 from persist import app
 from persist.dynamodb import RECORDS_MAX, DynamodbTier
@@ -141,6 +143,80 @@ def test_what_the_first_transaction_stored_keeps_its_receipts_when_the_second_fa
     persisted = store_group(groups.group(*items), "dynamodb", store)
     assert len(persisted.receipts) == RECORDS_MAX
     assert persisted.unavailable == items[RECORDS_MAX:]
+
+
+class Partly:
+    """A DynamoDB client that gets to one key of each BatchGetItem, or to none."""
+
+    def __init__(self, client: Any, keys: int = 1) -> None:
+        self._client = client
+        self._keys = keys
+
+    def batch_get_item(self, RequestItems: Any) -> Any:  # as boto3 names it
+        [(table, request)] = RequestItems.items()
+        done, left = request["Keys"][: self._keys], request["Keys"][self._keys :]
+        answer = {"Responses": {table: []}}
+        if done:
+            answer = self._client.batch_get_item(RequestItems={table: {**request, "Keys": done}})
+        return {**answer, "UnprocessedKeys": {table: {**request, "Keys": left}} if left else {}}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
+def test_reads_that_dynamodb_did_not_get_to_are_asked_for_again(
+    key_arns: dict[str, str], groups: Any
+) -> None:
+    items = [groups.item() for _ in range(3)]
+    first = store_group(groups.group(*items), "dynamodb", _tier(key_arns)[0])
+    store = DynamodbTier(Partly(boto3.client("dynamodb")), TABLE, KmsEncryption(key_arns))
+    late = [msgspec.structs.replace(one, outcome="rejected", reason="late") for one in items]
+    assert store_group(groups.group(*late), "dynamodb", store).receipts == first.receipts
+
+
+def test_reads_that_dynamodb_never_gets_to_make_the_tier_unavailable_and_reject_nothing(
+    key_arns: dict[str, str], groups: Any
+) -> None:
+    store = DynamodbTier(Partly(boto3.client("dynamodb"), 0), TABLE, KmsEncryption(key_arns))
+    item = groups.item(outcome="rejected", reason="late")
+    persisted = store_group(groups.group(item), "dynamodb", store)
+    assert (persisted.outcome, persisted.receipts) == ("unavailable", [])
+    assert boto3.client("dynamodb").scan(TableName=TABLE)["Items"] == []
+
+
+def test_a_rejection_that_expires_while_it_is_looked_for_is_written_anew(
+    key_arns: dict[str, str], groups: Any
+) -> None:
+    store, recorder = _tier(key_arns, [_cancelled("ConditionalCheckFailed")])
+    item = groups.item(outcome="rejected", reason="late")
+    persisted = store_group(groups.group(item), "dynamodb", store)
+    assert [one.reason for one in persisted.receipts] == ["late"]
+    assert recorder.sizes == [1, 1]
+
+
+def test_no_call_of_a_write_begins_when_its_time_is_over(
+    key_arns: dict[str, str], groups: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(
+        "persist.tier.time", SimpleNamespace(monotonic=lambda: now_s, time_ns=time.time_ns)
+    )
+    busy = [_cancelled("TransactionConflict")] * 100
+    recorder = Recorder(boto3.client("dynamodb"), busy)
+    store = DynamodbTier(recorder, TABLE, KmsEncryption(key_arns), timeout_s=1.0)
+    original = recorder.transact_write_items
+
+    def takes_a_second(**arguments: Any) -> Any:
+        nonlocal now_s
+        now_s += 1.0
+        return original(**arguments)
+
+    recorder.transact_write_items = takes_a_second  # type: ignore[method-assign]
+    item = groups.item(outcome="rejected", reason="late")
+    persisted = store_group(groups.group(item), "dynamodb", store)
+    assert (persisted.outcome, persisted.unavailable) == ("unavailable", [item])
+    assert "no time is left" in (persisted.reason or "")
+    assert len(recorder.sizes) == WRITE_TIMEOUTS_MAX
 
 
 def test_a_whole_batch_costs_one_data_key(key_arns: dict[str, str], groups: Any) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -13,6 +13,7 @@ from immudb import ImmudbClient
 from immudb.exceptions import ErrCorruptedData
 from immudb.grpc import schema_pb2
 from immudb.grpcutils import timeout_adder_interceptor
+from immudb.handler import verifiedGet
 from immudb.rootService import RootService
 
 from federation.errors import FederationError, SettingsError
@@ -20,6 +21,9 @@ from federation.immudb_channel import open_channel
 
 KNOCK_TIMEOUT_S: Final = 0.1
 CLOSE_TIMEOUT_S: Final = 0.5
+#: Reads that are on their way at once, over one connection: immuDB refuses a database's 31st, whoever
+#: asks for it, and other environments ask too.
+READS_AT_ONCE: Final = 8
 _LOGIN_REFUSED: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 #: Gives the secret `love/immudb`.
@@ -145,14 +149,81 @@ class ImmudbSession:
                 if "key not found" in str(error.details()):
                     return None
                 raise
-            return Found(bytes(found.value), int(found.id), int(found.revision))
+            return _found(found)
 
         return self.call(read)
 
+    def get_all(
+        self, keys: Iterable[bytes], into: dict[bytes, Found], left_s: Callable[[], float]
+    ) -> None:
+        """Verified reads of many keys, under way at once and proved one after another.
+
+        Parameters
+        ----------
+        into : dict
+            What is proved is put there, so that a failure takes nothing of it away. A key under
+            which nothing lies is left out.
+        left_s : callable
+            Gives the seconds that are left for all of them, or raises what ends them; a read takes
+            no longer than any other call either.
+
+        Raises
+        ------
+        ImmudbUnavailable
+            RecordCorrupted and ProofFailed among them.
+        """
+        unique = list(dict.fromkeys(keys))
+
+        def read(client: ImmudbClient) -> None:
+            waiting, at_once = [one for one in unique if one not in into], READS_AT_ONCE
+            while waiting:
+                limit_s = min(left_s(), self._timeout_s)
+                again, is_busy = self._read_ahead(client, waiting[:at_once], into, limit_s)
+                waiting = again + waiting[at_once:]
+                if is_busy:
+                    at_once = 1
+
+        self.call(read)
+
+    def _read_ahead(
+        self, client: ImmudbClient, keys: Sequence[bytes], into: dict[bytes, Found], limit_s: float
+    ) -> tuple[list[bytes], bool]:
+        """Ask for all, prove what can be; gives what to ask for again, and if immuDB has too much.
+
+        Each answer is proved against the state that was known when it was asked for. What is newer
+        than that state moves it, and then the others' proofs begin at the wrong place: of what is
+        newer only the newest is taken. All others lie behind it the next time.
+        """
+        since = self._roots.get().txId
+        asked = {
+            key: client.stub.VerifiableGet.future(_request(key, since), timeout=limit_s)
+            for key in keys
+        }
+        answers, refused = _answers(asked)
+        by_age = sorted(answers, key=lambda key: int(answers[key].entry.tx))
+        newer = [key for key in by_age if int(answers[key].entry.tx) > since]
+        again = newer[:-1]
+        for key in by_age:
+            if key not in again:
+                answered = verifiedGet.call(_Answered(answers[key]), self._roots, key)
+                into[key] = _found(answered)
+        failures = [error for error in refused.values() if len(keys) == 1 or not _is_busy(error)]
+        if failures:
+            raise failures[0]
+        return [*again, *refused], bool(refused)
+
     def set(
-        self, entries: Mapping[bytes, bytes], conditions: Sequence[schema_pb2.Precondition]
+        self,
+        entries: Mapping[bytes, bytes],
+        conditions: Sequence[schema_pb2.Precondition],
+        limit_s: float = float("inf"),
     ) -> None:
         """Write all in one transaction, if every condition holds; the server checks them.
+
+        Parameters
+        ----------
+        limit_s : float
+            It takes no longer than this, nor than any other call.
 
         Raises
         ------
@@ -162,7 +233,8 @@ class ImmudbSession:
             KVs=[schema_pb2.KeyValue(key=key, value=value) for key, value in entries.items()],
             preconditions=conditions,
         )
-        self.call(lambda client: client.stub.Set(request))
+        timeout_s = min(limit_s, self._timeout_s)
+        self.call(lambda client: client.stub.Set(request, timeout=timeout_s))
 
     def ping(self) -> None:
         """A session, and a look at the state."""
@@ -276,6 +348,50 @@ def unchanged(key: bytes, transaction: int) -> schema_pb2.Precondition:
     """The condition that nothing was written under `key` after this transaction."""
     condition = schema_pb2.Precondition.KeyNotModifiedAfterTXPrecondition(key=key, txID=transaction)
     return schema_pb2.Precondition(keyNotModifiedAfterTX=condition)
+
+
+class _Answered:
+    """Stands in for immuDB where immudb-py asks for what was asked for already."""
+
+    def __init__(self, answer: schema_pb2.VerifiableEntry) -> None:
+        self._answer = answer
+
+    def VerifiableGet(self, request: schema_pb2.VerifiableGetRequest) -> schema_pb2.VerifiableEntry:
+        del request
+        return self._answer
+
+
+def _request(key: bytes, since: int) -> schema_pb2.VerifiableGetRequest:
+    return schema_pb2.VerifiableGetRequest(
+        keyRequest=schema_pb2.KeyRequest(key=key), proveSinceTx=since
+    )
+
+
+def _answers(
+    asked: Mapping[bytes, Any],
+) -> tuple[dict[bytes, schema_pb2.VerifiableEntry], dict[bytes, grpc.RpcError]]:
+    """What lies under the keys, and why others got no answer; a key under which nothing lies is in neither.
+
+    All are waited for: each has its limit, and what has come is not to be lost by what hasn't.
+    """
+    answers: dict[bytes, schema_pb2.VerifiableEntry] = {}
+    refused: dict[bytes, grpc.RpcError] = {}
+    for key, one in asked.items():
+        try:
+            answers[key] = one.result()
+        except grpc.RpcError as error:
+            if "key not found" not in str(error.details()):
+                refused[key] = error
+    return answers, refused
+
+
+def _is_busy(error: grpc.RpcError) -> bool:
+    """Whether immuDB serves as many at once as it can."""
+    return "max concurrency limit exceeded" in str(error.details())
+
+
+def _found(answer: Any) -> Found:
+    return Found(bytes(answer.value), int(answer.id), int(answer.revision))
 
 
 def _check(secret: Mapping[str, Any], *members: str) -> None:

@@ -148,6 +148,10 @@ BREAKER_READ_REST_S: Final = 1.0
 #: A try that tells nothing for so long will tell nothing any more: the next one may begin.
 BREAKER_TRY_S: Final = 5.0
 
+#: A write to a fallback tier may need several calls: one that looks, one that writes, one that looks at
+#: what was refused. None begins after so many times one call's limit.
+WRITE_TIMEOUTS_MAX: Final = 3
+
 #: What the canary wrote is kept so long, where stores are deleted from.
 CANARY_KEPT_S: Final = 600
 
