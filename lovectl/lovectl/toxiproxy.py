@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from lovectl.processes import LOOPBACK
 
-_TIMEOUT_S: Final = 5.0
+#: A change is answered when each open connection has passed on what it holds, which a fault delays.
+_TIMEOUT_S: Final = 30.0
 
 
 class Toxiproxy:
