@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -36,11 +37,13 @@ def working(directory):
         (directory / "ended").touch()
 """
 PARENT = """
+import signal
 from pathlib import Path
 from lovectl.chaos.beside import beside
 from work_beside import working
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with beside(working, Path(__file__).parent) as answer:
         answer()
 """
@@ -81,10 +84,18 @@ def test_its_death_is_told(work: ModuleType) -> None:
         answer()
 
 
-def test_what_the_block_leaves_unfinished_is_interrupted(work: ModuleType, tmp_path: Path) -> None:
-    with beside(work.working, tmp_path):
-        assert appears(tmp_path / "began")
-    assert (tmp_path / "ended").exists()
+@pytest.mark.parametrize("handler", [signal.default_int_handler, signal.SIG_IGN])
+def test_what_the_block_leaves_unfinished_is_interrupted(
+    work: ModuleType, tmp_path: Path, handler: Any
+) -> None:
+    """Also when we are a shell's background job, and ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with beside(work.working, tmp_path):
+            assert appears(tmp_path / "began")
+        assert (tmp_path / "ended").exists()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

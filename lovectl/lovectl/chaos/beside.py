@@ -68,6 +68,8 @@ def beside(work: Callable[..., Answer], *arguments: Any) -> Iterator[Callable[[]
 def _work(sender: Connection, work: Callable[..., Any], arguments: Sequence[Any]) -> None:
     # A session of its own: Ctrl-C at the terminal reaches us by way of our parent, and only once.
     os.setsid()
+    # A shell has its background jobs ignore it, and that is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parent = parent_process()
     assert parent is not None
     threading.Thread(target=_interrupt_after, args=(parent.sentinel,), daemon=True).start()
