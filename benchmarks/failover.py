@@ -13,6 +13,7 @@ import time
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -58,7 +59,8 @@ STORES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 FAULTS: Final = ("refuse", "hang", "slow")
 #: Above what a write may take, below its time-out: the answer comes, and too late.
 SLOW_MS: Final = 460
-#: Batches before the breaker is taken for open; those after it; and of a healthy stack.
+#: Batches before the breaker is taken for open, in each of two environments; those after it; and of a
+#: healthy stack.
 FIRST: Final = 2
 ROUNDS: Final = 30
 WARM_UP: Final = 5
@@ -222,6 +224,7 @@ def _row(
         with _broken(access, proxy, fault):
             first = [pipeline.run() for _ in range(FIRST)]
             tiers_first = dict(pipeline.tiers)
+            elsewhere = [_beside_the_canary(access, pipeline) for _ in range(FIRST)]
             pipeline.tiers.clear()
             after, noop = [], []
             for _ in range(rounds):
@@ -238,6 +241,7 @@ def _row(
         "fault": fault,
         "first_ms": [round(one, 1) for one in first],
         "first_net_ms": [round(max(0.0, one - min(noop)), 1) for one in first],
+        "first_elsewhere_ms": [round(one, 1) for one in elsewhere],
         "after_ms": _spread(after),
         "noop_ms": _spread(noop),
         "net_ms": _spread(net),
@@ -246,6 +250,18 @@ def _row(
         "stages_ms": {stage: _spread(values) for stage, values in stages.items()},
         "holds": _spread(net)["p99_ms"] <= GOAL_MS and max(first) - min(noop) <= FIRST_GOAL_MS,
     }
+
+
+def _beside_the_canary(access: Access, pipeline: Pipeline) -> float:
+    """One batch while the canary keeps an execution environment busy, as it does each minute.
+
+    The batch may meet another environment, whose breakers have everything to learn yet.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        canary = pool.submit(run_canary, access)
+        elapsed_ms = pipeline.run()
+        canary.result()
+    return elapsed_ms
 
 
 def _tiers_passed(tiers: Counter[str]) -> int:
