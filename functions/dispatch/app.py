@@ -41,9 +41,9 @@ def handler(event: dict[str, Any], context: Any) -> Any:
     settings = _settings()
     began_ms, starts_until_s = _now_ms(), time.monotonic() + settings.starts_s
     messages, unreadable = read_messages(event["Records"])
-    for message_id in unreadable:
-        # Poison: it goes to the dead letters after its tries. Its body may hold anything.
-        _log.error("unreadable message", extra={"message_id": message_id})
+    for poison in unreadable:
+        # It goes to the dead letters after its tries. Its body may hold anything.
+        _log.error("unreadable message", extra={"message_id": poison.message_id})
     batches = pack(messages)
     receipts = (
         run_all(
@@ -58,12 +58,14 @@ def handler(event: dict[str, Any], context: Any) -> Any:
         else []
     )
     recorded = {receipt.transaction_id for receipt in receipts}
-    failed = [one for one in messages if not one.transaction_ids <= recorded]
+    failed = [
+        *unreadable,
+        *(one for one in messages if not one.transaction_ids <= recorded),
+    ]
     if failed:
         put_back(_sqs(), settings.inbox_queue_url, failed, settings.backoff_max_s, _log)
     _measure(messages, receipts, began_ms)
-    again = [*unreadable, *(message.message_id for message in failed)]
-    return {"batchItemFailures": [{"itemIdentifier": one} for one in again]}
+    return {"batchItemFailures": [{"itemIdentifier": one.message_id} for one in failed]}
 
 
 def _measure(messages: list[Message], receipts: list[Receipt], began_ms: int) -> None:

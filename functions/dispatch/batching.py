@@ -10,12 +10,17 @@ from federation.limits import BATCH_BYTES_MAX, BATCH_ITEMS_MAX
 from federation.transaction import Envelope
 
 
-class Message(msgspec.Struct, frozen=True):
-    """One inbox message that could be read."""
+class Delivery(msgspec.Struct, frozen=True):
+    """One inbox message as it was delivered, this is the `receive_count`th time."""
 
     message_id: str
     receipt_handle: str
     receive_count: int
+
+
+class Message(Delivery, frozen=True):
+    """One that could be read."""
+
     wrapped_keys: dict[str, str]
     envelopes: list[Envelope]
     size_bytes: int
@@ -66,27 +71,23 @@ def pack(
 
 def read_messages(
     records: Sequence[dict[str, object]],
-) -> tuple[list[Message], list[str]]:
-    """The messages of an SQS event, and the ids of those that can't be read."""
+) -> tuple[list[Message], list[Delivery]]:
+    """The messages of an SQS event, and the deliveries that can't be read."""
     messages: list[Message] = []
-    unreadable: list[str] = []
+    unreadable: list[Delivery] = []
     for record in records:
         body = str(record["body"])
         attributes = record.get("attributes") or {}
         assert isinstance(attributes, dict)
+        delivered = (
+            str(record["messageId"]),
+            str(record["receiptHandle"]),
+            int(attributes.get("ApproximateReceiveCount", 1)),
+        )
         try:
             held = msgspec.json.decode(body, type=InboxMessage)
         except (msgspec.ValidationError, msgspec.DecodeError):
-            unreadable.append(str(record["messageId"]))
+            unreadable.append(Delivery(*delivered))
             continue
-        messages.append(
-            Message(
-                message_id=str(record["messageId"]),
-                receipt_handle=str(record["receiptHandle"]),
-                receive_count=int(attributes.get("ApproximateReceiveCount", 1)),
-                wrapped_keys=held.wrapped_keys,
-                envelopes=held.envelopes,
-                size_bytes=len(body),
-            )
-        )
+        messages.append(Message(*delivered, held.wrapped_keys, held.envelopes, len(body)))
     return messages, unreadable

@@ -206,14 +206,16 @@ def test_an_unreadable_message_keeps_no_other_from_its_receipt(
     event = sqs_event([1], [2])
     event["Records"][0]["body"] = "poison"
     dispatch.expect_execution(succeeded(2))
+    dispatch.expect_put_back({"handle-0": 1})
     assert dispatch.again(event) == ["message-0"]
 
 
 def test_unreadable_messages_alone_start_no_execution(
     dispatch: Dispatch, sqs_event: SqsEvent
 ) -> None:
-    event = sqs_event([1])
+    event = sqs_event([1], receive_count=4)
     event["Records"][0]["body"] = "poison"
+    dispatch.expect_put_back({"handle-0": 8})
     assert dispatch.again(event) == ["message-0"]
 
 
