@@ -45,7 +45,9 @@ SLICE_S: Final = 30.0
 GOAL_MS: Final = 500.0
 #: After a trial everything is stored within so long, else the inbox grew.
 SETTLE_S: Final = 5.0
-DRAIN_S: Final = 420.0
+#: Twice the inbox's visibility, and a bit: what a dispatch had taken that ran out of time under too much
+#: load comes again only then, and may meet another one of those.
+DRAIN_S: Final = 900.0
 #: Beyond: so many times the rate that holds, and enough to fill the inbox in half a minute, for so
 #: long or until so many were refused.
 BEYOND: Final = 8.0
