@@ -5,7 +5,7 @@ immuDB's gRPC interface. So it can't share their mistakes.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -67,6 +67,17 @@ def read_copies(stores: Stores) -> list[Copy]:
         for record in immudb_records(stores)
     ]
     return copies
+
+
+def rejected_among(transaction_ids: Collection[str], stores: Stores) -> dict[str, str]:
+    """Those of them that are rejected on record in any tier, each with its reason."""
+    found = [
+        *(one for each in stores.mongo_uris for one in atlas_records(stores, each, "rejections")),
+        *(json.loads(one["record"]["S"]) for one in dynamodb_records(stores, "rejection#")),
+        *immudb_records(stores, "rejection:"),
+    ]
+    reasons = {str(one["transaction_id"]): str(one["reason"]) for one in found}
+    return {one: reasons[one] for one in transaction_ids if one in reasons}
 
 
 def atlas_records(
