@@ -119,6 +119,18 @@ class Assumptions(msgspec.Struct, frozen=True):
     #: An execution environment asks KMS for a continent's data key so often.
     data_key_lifetime_s: int = 300
 
+    @property
+    def execution_ms(self) -> int:
+        """One execution of the pipeline."""
+        return (
+            self.transitions_ms
+            + self.pop_ms
+            + self.dpos_ms
+            + self.shard_ms
+            + self.reward_ms
+            + self.persist_ms
+        )
+
 
 #: Inserts a second for which a tier is chosen: a guess to be replaced by a load test.
 INSERTS_A_SECOND: Final[Mapping[str, float]] = {
@@ -252,7 +264,7 @@ class _Flow:
 
         items_max = min(BATCH_ITEMS_MAX, BATCH_BYTES_MAX // assumed.transaction_bytes)
         messages_max = max(1.0, min(MESSAGES_MAX, items_max / items_a_message))
-        self.execution_ms = _execution_ms(assumed)
+        self.execution_ms = assumed.execution_ms
         # The dearest reading: messages gather in the inbox only once all concurrent executions
         # are busy. In truth they gather sooner.
         gathered = messages_a_second * self.execution_ms / 1000 / DISPATCH_CONCURRENCY_MAX
@@ -380,17 +392,6 @@ def _invocations(flow: _Flow, assumed: Assumptions) -> dict[str, tuple[float, in
         "canary": (CANARIES_A_MONTH * (1 + TIERS), assumed.canary_ms),
         "reconcile": (RECONCILES_A_MONTH * RECONCILE_LOOKS, assumed.reconcile_ms),
     }
-
-
-def _execution_ms(assumed: Assumptions) -> int:
-    return (
-        assumed.transitions_ms
-        + assumed.pop_ms
-        + assumed.dpos_ms
-        + assumed.shard_ms
-        + assumed.reward_ms
-        + assumed.persist_ms
-    )
 
 
 def _continents_in(items: float) -> float:

@@ -16,7 +16,7 @@ from lovectl.accounts import (
     transaction_id,
     unsigned_transaction,
 )
-from lovectl.checker import read_copies
+from lovectl.checker import read_copies, rejected_among
 from lovectl.client import ApiError, Client
 from lovectl.verdict import judge
 
@@ -107,6 +107,7 @@ def test_another_transaction_with_a_used_nonce_is_rejected_in_its_receipt(
     receipt = settle(sender, refused)["receipt"]
     assert (receipt["status"], receipt["reason"]) == ("rejected", "nonce_conflict")
     assert judge({refused}, read_copies(access.stores)).stored == 0
+    assert rejected_among({kept, refused}, access.stores) == {refused: "nonce_conflict"}
 
 
 def test_only_sender_and_recipient_may_read(

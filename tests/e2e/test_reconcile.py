@@ -1,7 +1,9 @@
 """What an outage left undone is done by reconcile, through the whole system."""
 
+import secrets
 import time
 from base64 import b64decode
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 import federation_dag
 from federation.regions import CLUSTERS, Continent
 from lovectl.access import Access
-from lovectl.accounts import make_account
-from lovectl.checker import read_copies
+from lovectl.accounts import make_account, sign, unsigned_transaction
+from lovectl.checker import read_copies, rejected_among
 from lovectl.client import Client
 from lovectl.delegates import EPOCH, NODES, STAKES
 from lovectl.faults import taken_down
@@ -58,6 +60,36 @@ def test_what_was_stored_without_votes_is_final_when_the_delegates_are_back(
     for one in accepted:
         found = client.fetch_as_node(stranger, access.nodes[FULL_NODE], one.transaction_id)
         _assert_proven(access, found)
+
+
+@pytest.mark.parametrize("away", [("mongo-europe",), ("mongo-europe", "dynamodb")])
+def test_a_rejection_on_record_in_a_fallback_tier_is_found_there(
+    access: Access, client: Client, away: tuple[str, ...]
+) -> None:
+    sender = make_account(access.issuer, Continent.EUROPE)
+
+    def of_nonce_one(amount: int) -> str:
+        unsigned = unsigned_transaction(sender, secrets.token_hex(32), amount, 1)
+        [sent_id] = client.send(sender, [sign(sender, unsigned)])
+        return sent_id
+
+    kept = of_nonce_one(1)
+    _until(lambda: client.read(sender, kept) is not None)
+    with taken_down(access.proxies, away):
+        refused = of_nonce_one(2)
+        _until(lambda: bool(rejected_among([refused], access.stores)))
+    found = rejected_among([kept, refused], access.stores)
+    assert found == {refused: "nonce_conflict"}
+    assert judge([refused], read_copies(access.stores)).stored == 0
+    assert reconcile(access)["status"] == "SUCCEEDED"
+    assert rejected_among([refused], access.stores) == found
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    ends_s = time.monotonic() + TIMEOUT_S
+    while not holds():
+        assert time.monotonic() < ends_s
+        time.sleep(0.2)
 
 
 def _assert_proven(access: Access, found: dict[str, Any]) -> None:

@@ -125,15 +125,7 @@ def test_what_the_template_does_not_take_is_said(prices: Prices) -> None:
 def test_a_backlog_of_all_continents_does_not_ask_for_more_persists_than_are_reserved() -> None:
     """Else a burst would go to the fallback tiers though every store is well."""
     assumed = Assumptions()
-    execution_ms = (
-        assumed.transitions_ms
-        + assumed.pop_ms
-        + assumed.dpos_ms
-        + assumed.shard_ms
-        + assumed.reward_ms
-        + assumed.persist_ms
-    )
-    at_once = DISPATCH_CONCURRENCY_MAX * len(CONTINENTS) * assumed.persist_ms / execution_ms
+    at_once = DISPATCH_CONCURRENCY_MAX * len(CONTINENTS) * assumed.persist_ms / assumed.execution_ms
     assert at_once < PERSIST_CONCURRENCY_MAX
 
 
