@@ -222,7 +222,8 @@ def load(
     rate: Annotated[
         float | None,
         typer.Option(
-            min=0.1, help="Requests a second to hold; by default the highest is searched."
+            min=0.1,
+            help="Requests a second to hold, after a climb; by default the highest is searched.",
         ),
     ] = None,
     as_json: JsonOption = False,

@@ -47,7 +47,11 @@ STEP: Final = 1.5
 STEPS_MAX: Final = 12
 TRIAL_S: Final = 15.0
 #: Requests of so many seconds are signed at once.
-SLICE_S: Final = 30.0
+SLICE_S: Final = 20.0
+#: With an answer's time, well within what makes a position stale at the 202.
+OBSERVED_AGE_MAX_S: Final = 75.0
+#: Among the answers: the generator itself was too late.
+NOT_SENT: Final = "not sent"
 #: A rate holds if so many batches of a hundred end within this, net of what the local AWS takes.
 GOAL_MS: Final = 500.0
 #: After a trial everything is stored within so long, else the inbox grew.
@@ -95,6 +99,8 @@ class Request:
     headers: Mapping[str, str]
     body: bytes
     ids: list[str]
+    #: When its position was observed, or before; of the monotonic clock.
+    observed_s: float
 
 
 def run_load(
@@ -109,7 +115,7 @@ def run_load(
     batch : int
         Transactions in one request.
     per_s : float or None
-        Requests a second to hold; searched if not given.
+        Requests a second to hold, climbed to; searched if not given.
     say : callable
         Gets a line of progress now and then.
 
@@ -122,10 +128,9 @@ def run_load(
     noop_ms = _noop_ms(access, batch)
     say(f"an empty state machine takes {noop_ms.p50_ms:.0f} ms at p50, {noop_ms.p99_ms:.0f} at p99")
     driver = _Driver(access, batch, noop_ms.p50_ms, say)
-    trials: list[dict[str, Any]] = []
+    found, trials = _climb(driver, per_s)
     searched = per_s is None
-    if per_s is None:
-        per_s, trials = _search(driver)
+    per_s = found if per_s is None else per_s
     held = driver.trial(per_s, minutes * 60)
     # A short trial may have been lucky.
     while searched and not held["holds"] and per_s > FIRST_PER_S / 4:
@@ -172,10 +177,15 @@ def _brought_home(access: Access, ids: set[str]) -> Verdict:
     return verdict
 
 
-def _search(driver: "_Driver") -> tuple[float, list[dict[str, Any]]]:
-    """Raise the rate until it doesn't hold; the last one that did."""
-    trials, good, rate = [], FIRST_PER_S, FIRST_PER_S
-    for _ in range(STEPS_MAX):
+def _climb(driver: "_Driver", below_per_s: float | None) -> tuple[float, list[dict[str, Any]]]:
+    """Raise the rate until one doesn't hold, or up to one that is given; the last one that did.
+
+    A given rate is climbed to as well: all of it at once starts so many functions side by side that
+    two cores start nothing else, time-outs end them, and new ones start in their stead.
+    """
+    trials: list[dict[str, Any]] = []
+    good = rate = FIRST_PER_S
+    while len(trials) < STEPS_MAX and (below_per_s is None or rate < below_per_s):
         trial = driver.trial(rate, TRIAL_S)
         trials.append(trial)
         if not trial["holds"]:
@@ -255,7 +265,7 @@ class _Driver:
         return [partial(self._requests, size, batch) for size in sizes]
 
     def _requests(self, count: int, batch: int, one_sender: bool = False) -> list[Request]:
-        issuer = self._access.issuer
+        issuer, observed_s = self._access.issuer, time.monotonic()
         if one_sender:
             # From one place: nobody travels between two requests.
             account = make_account(issuer, Continent.EUROPE)
@@ -264,9 +274,9 @@ class _Driver:
                 for nonce in range(count * batch)
             ]
             chunks = [unsigned[n : n + batch] for n in range(0, len(unsigned), batch)]
-            return [_request(account, chunk) for chunk in chunks]
+            return [_request(account, chunk, observed_s) for chunk in chunks]
         postings = plan(issuer, count * batch, batch=batch)
-        return [_request(posting.account, posting.transactions) for posting in postings]
+        return [_request(one.account, one.transactions, observed_s) for one in postings]
 
     def _wait_until_stored(
         self, ids: Sequence[str], limit_s: float, *, rejected_too: bool = False
@@ -285,12 +295,13 @@ class _Driver:
             time.sleep(POLL_S)
 
 
-def _request(account: Any, transactions: Sequence[Mapping[str, Any]]) -> Request:
+def _request(account: Any, transactions: Sequence[Mapping[str, Any]], observed_s: float) -> Request:
     from lovectl.accounts import transaction_id
 
     documents = [sign(account, one) for one in transactions]
     ids = [transaction_id(one) for one in documents]
-    return Request(account.headers(), json.dumps({"transactions": documents}).encode(), ids)
+    body = json.dumps({"transactions": documents}).encode()
+    return Request(account.headers(), body, ids, observed_s)
 
 
 async def _drive(
@@ -301,7 +312,8 @@ async def _drive(
 ) -> Sent:
     """Send each request at its time; stop early once `until` was answered often enough.
 
-    A slice is signed while the one before is sent: a position is fresh for two minutes only.
+    A slice is signed while the one before is sent: a position is fresh for two minutes only. What has
+    waited for most of them, for this machine had no time to send it, is not sent.
     """
     sent = Sent()
     context = ssl.create_default_context(cafile=str(access.ca_file))
@@ -330,9 +342,15 @@ async def _drive(
 async def _post(client: httpx.AsyncClient, request: Request, sent: Sent) -> None:
     headers = {**request.headers, "Content-Type": "application/json"}
     started_s = time.monotonic()
+    if started_s - request.observed_s > OBSERVED_AGE_MAX_S:
+        sent.statuses[NOT_SENT] += 1
+        return
     try:
-        answer = await client.post("api/send_transactions", content=request.body, headers=headers)
-    except httpx.TransportError as error:
+        async with asyncio.timeout(ANSWER_S):
+            answer = await client.post(
+                "api/send_transactions", content=request.body, headers=headers
+            )
+    except (httpx.TransportError, TimeoutError) as error:
         # It may be in the inbox all the same; nothing was claimed.
         sent.statuses[type(error).__name__] += 1
         return

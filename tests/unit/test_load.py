@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Lock, Thread
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -19,12 +20,16 @@ class Api(BaseHTTPRequestHandler):
     """Takes as many posts as it is told, then refuses; remembers when each came."""
 
     room = 3
+    answers_after_s = 0.0
     bodies: ClassVar[list[Any]] = []
+    counting = Lock()
 
     def do_POST(self) -> None:
+        time.sleep(self.answers_after_s)
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.bodies.append(json.loads(body))
-        taken = len(self.bodies) <= self.room
+        with self.counting:
+            self.bodies.append(json.loads(body))
+            taken = len(self.bodies) <= self.room
         self.send_response(202 if taken else 503)
         if not taken:
             self.send_header("Retry-After", "4")
@@ -48,8 +53,10 @@ def access(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     server.server_close()
 
 
-def _requests(count: int) -> list[Request]:
-    return [Request({}, json.dumps({"transactions": [n]}).encode(), [f"{n}"]) for n in range(count)]
+def _requests(count: int, age_s: float = 0.0) -> list[Request]:
+    observed_s = time.monotonic() - age_s
+    bodies = [json.dumps({"transactions": [n]}).encode() for n in range(count)]
+    return [Request({}, body, [f"{n}"], observed_s) for n, body in enumerate(bodies)]
 
 
 def test_only_what_was_answered_202_counts_as_accepted(access: Any) -> None:
@@ -72,3 +79,52 @@ def test_an_api_that_is_not_reached_claims_nothing(monkeypatch: pytest.MonkeyPat
     sent = asyncio.run(_drive(nowhere, [partial(_requests, 2)], 100.0))
     assert sent.ids == []
     assert dict(sent.statuses) == {"ConnectError": 2}
+
+
+def test_what_was_observed_too_long_ago_is_not_sent(access: Any) -> None:
+    old = partial(_requests, 2, age_s=load.OBSERVED_AGE_MAX_S + 1)
+    sent = asyncio.run(_drive(access, [old, partial(_requests, 1)], 1_000.0))
+    assert dict(sent.statuses) == {load.NOT_SENT: 2, "202": 1}
+    assert len(Api.bodies) == 1
+
+
+def test_an_answer_that_takes_too_long_claims_nothing(
+    access: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "ANSWER_S", 0.2)
+    monkeypatch.setattr(Api, "answers_after_s", 1.0)
+    sent = asyncio.run(_drive(access, [partial(_requests, 1)], 1_000.0))
+    assert sent.ids == []
+    assert sum(sent.statuses.values()) == 1
+    assert not set(sent.statuses) & {"202", load.NOT_SENT}
+
+
+class Machine:
+    """Holds rates up to a limit; remembers those that were tried."""
+
+    def __init__(self, limit_per_s: float) -> None:
+        self.limit_per_s = limit_per_s
+        self.tried: list[float] = []
+
+    def trial(self, per_s: float, time_s: float) -> dict[str, Any]:
+        self.tried.append(per_s)
+        return {"holds": per_s <= self.limit_per_s}
+
+
+@pytest.mark.parametrize(
+    ("below_per_s", "tried", "good"),
+    [
+        (None, [1.0, 1.5, 2.25, 3.375], 2.25),
+        (2.0, [1.0, 1.5], 1.5),
+        (0.5, [], 1.0),
+        (9.0, [1.0, 1.5, 2.25, 3.375], 2.25),
+    ],
+)
+def test_a_rate_is_climbed_to_whether_given_or_searched(
+    below_per_s: float | None, tried: list[float], good: float
+) -> None:
+    machine: Any = Machine(limit_per_s=3.0)
+    found, trials = load._climb(machine, below_per_s)
+    assert machine.tried == tried
+    assert len(trials) == len(tried)
+    assert found == good
