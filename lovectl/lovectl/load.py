@@ -7,6 +7,7 @@ answer can't slow the load down. What was stored when is read from the stores th
 import asyncio
 import json
 import math
+import random
 import secrets
 import ssl
 import time
@@ -22,7 +23,7 @@ from botocore.config import Config
 from pymongo import MongoClient
 
 from federation.limits import INBOX_DRAIN_S
-from federation.regions import Continent
+from federation.regions import CONTINENTS, Continent
 from lovectl.access import Access
 from lovectl.accounts import make_account, sign, unsigned_transaction
 from lovectl.checker import (
@@ -275,8 +276,11 @@ class _Driver:
             ]
             chunks = [unsigned[n : n + batch] for n in range(0, len(unsigned), batch)]
             return [_request(account, chunk, observed_s) for chunk in chunks]
-        postings = plan(issuer, count * batch, batch=batch)
-        return [_request(one.account, one.transactions, observed_s) for one in postings]
+        # Whole requests only, of all continents in turn by chance.
+        rounds = math.ceil(count / len(CONTINENTS))
+        postings = plan(issuer, rounds * len(CONTINENTS) * batch, batch=batch)
+        chosen = random.sample(postings, count)
+        return [_request(one.account, one.transactions, observed_s) for one in chosen]
 
     def _wait_until_stored(
         self, ids: Sequence[str], limit_s: float, *, rejected_too: bool = False

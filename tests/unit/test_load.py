@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,9 +13,13 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from federation.regions import CONTINENTS
 from lovectl import load
+from lovectl.accounts import Issuer
 from lovectl.load import Request, _drive
+from lovectl.pki import FederationCa
 
 
 class Api(BaseHTTPRequestHandler):
@@ -97,6 +103,20 @@ def test_an_answer_that_takes_too_long_claims_nothing(
     assert sent.ids == []
     assert sum(sent.statuses.values()) == 1
     assert not set(sent.statuses) & {"202", load.NOT_SENT}
+
+
+@pytest.mark.parametrize(("count", "batch"), [(1, 1), (7, 10), (15, 3)])
+def test_as_many_whole_requests_as_asked_for_come_from_all_continents(
+    count: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "_request", lambda account, transactions, _: (account, transactions))
+    issuer = Issuer(FederationCa.create(), Ed25519PrivateKey.generate(), "k1", "issuer", "api")
+    stack: Any = SimpleNamespace(issuer=issuer)
+    driver = load._Driver(stack, batch, 0.0, print)
+    requests: list[Any] = driver._requests(count, batch)
+    assert [len(transactions) for _, transactions in requests] == [batch] * count
+    homes = Counter(account.continent for account, _ in requests)
+    assert max(homes.values()) <= math.ceil(count / len(CONTINENTS))
 
 
 class Machine:
