@@ -148,3 +148,20 @@ def test_a_rate_is_climbed_to_whether_given_or_searched(
     assert machine.tried == tried
     assert len(trials) == len(tried)
     assert found == good
+
+
+@pytest.mark.parametrize(("arrives_at_look", "settles"), [(1, True), (2, True), (3, False)])
+def test_what_arrives_while_the_first_look_lasts_is_in_time(
+    arrives_at_look: int, settles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[set[str]] = []
+
+    def stored(_: Any, ids: set[str]) -> set[str]:
+        looks.append(set(ids))
+        return {"a", "b"} if len(looks) >= arrives_at_look else {"a"}
+
+    monkeypatch.setattr(load, "_stored", stored)
+    monkeypatch.setattr(load, "POLL_S", 0.05)
+    driver = load._Driver(Any, 1, 0.0, print)
+    assert (driver._wait_until_stored(["a", "b"], 0.01) is not None) == settles
+    assert looks[:2] == [{"a", "b"}, {"b"}][: len(looks)]
