@@ -67,7 +67,20 @@ def _emf(line: str) -> Mapping[str, Any] | None:
     return document if isinstance(document, dict) and "_aws" in document else None
 
 
+@dataclass(frozen=True)
+class LogEvent:
+    """A line of a function's log, and the Unix time at which it came."""
+
+    at_ms: int
+    message: str
+
+
 def function_log_lines(aws: Callable[..., Any], started_ms: int) -> list[str]:
+    """The messages of `function_log_events`."""
+    return [one.message for one in function_log_events(aws, started_ms)]
+
+
+def function_log_events(aws: Callable[..., Any], started_ms: int) -> list[LogEvent]:
     """Every log line that the stack's functions wrote since `started_ms`, from CloudWatch Logs.
 
     Parameters
@@ -76,7 +89,7 @@ def function_log_lines(aws: Callable[..., Any], started_ms: int) -> list[str]:
         `aws("logs")` is a boto3 client.
     """
     logs = aws("logs")
-    lines: list[str] = []
+    found: list[LogEvent] = []
     for page in logs.get_paginator("describe_log_groups").paginate(
         logGroupNamePrefix="/aws/lambda/"
     ):
@@ -84,8 +97,12 @@ def function_log_lines(aws: Callable[..., Any], started_ms: int) -> list[str]:
             events = logs.get_paginator("filter_log_events").paginate(
                 logGroupName=group["logGroupName"], startTime=started_ms
             )
-            lines += [event["message"] for part in events for event in part["events"]]
-    return lines
+            found += [
+                LogEvent(event["timestamp"], event["message"])
+                for part in events
+                for event in part["events"]
+            ]
+    return found
 
 
 def ranks(values_ms: Sequence[float]) -> dict[str, float] | None:

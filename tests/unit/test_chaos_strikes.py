@@ -1,9 +1,10 @@
 """A fault of the simulation strikes, is over when it ends, and what fails in it breaks the verdict."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,8 @@ from lovectl.chaos.judge import Violation
 from lovectl.chaos.queues import Inbox, NotStruck
 from lovectl.chaos.random_faults import Planned
 from lovectl.chaos.run import RECONCILED, Runner
+from lovectl.chaos.traces import LATE_MS, met, unmet
+from lovectl.measures import LogEvent
 from lovectl.toxiproxy import Toxiproxy
 
 FUNCTION = "DposFunction"
@@ -219,3 +222,97 @@ def test_a_run_in_which_nothing_was_accepted_proves_nothing() -> None:
     edge = FaultEdge(1, "one", "refuse", "mongo-asia", "begins")
     [found] = runner._left_undone(History([edge]), Evidence([]))
     assert found.rule == "idle"
+
+
+@pytest.mark.parametrize("struck", [0, 3])
+def test_a_handler_that_nobody_called_was_not_struck(struck: int) -> None:
+    told: list[str | None] = []
+
+    def set_fault(stage: str, kind: str | None) -> int:
+        told.append(kind)
+        return struck if kind is None else 0
+
+    injector = Injector.__new__(Injector)
+    injector._handlers = set_fault
+    outcome = nullcontext() if struck else pytest.raises(NotStruck, match="crash_before pop")
+    with outcome, injector.broken([Fault("crash_before", "pop")]):
+        pass
+    assert told == ["crash_before", None]
+
+
+BEGIN_MS, END_MS = 1_000, 2_000
+
+
+def faulty(*faults: Fault, answers: Sequence[Answered] = ()) -> History:
+    edges = [
+        FaultEdge(at_ms, "one", one.kind, one.target, edge)
+        for one in faults
+        for at_ms, edge in ((BEGIN_MS, "begins"), (END_MS, "ends"))
+    ]
+    return History([*edges, *answers])
+
+
+def logged(at_ms: int = 1_500, level: str = "WARNING", **said: Any) -> LogEvent:
+    return LogEvent(at_ms, json.dumps({"level": level, "message": "not stored here", **said}))
+
+
+@pytest.mark.parametrize(
+    ("target", "event"),
+    [
+        ("mongo-asia", logged(why="Atlas Asia: NetworkTimeout")),
+        ("mongo-asia", logged(breaker="atlas/Asia", why="TimeoutError")),
+        ("mongo-asia", logged(why="Atlas Asia: resting; DynamoDB: resting")),
+        ("mongo-asia", logged(END_MS + LATE_MS, why="Atlas Asia: TimeoutError")),
+        ("dynamodb", logged(why="Atlas Asia: resting; DynamoDB: resting")),
+        ("dynamodb", logged(breaker="dynamodb")),
+        ("immudb", logged(level="ERROR", why="immuDB: UNAVAILABLE")),
+        ("kms", logged(why="KMS of Asia: EndpointConnectionError")),
+        ("node-tokyo", logged(delegates={"node-tokyo": "unreachable"})),
+    ],
+)
+def test_a_warning_that_names_the_target_shows_that_a_fault_was_met(
+    target: str, event: LogEvent
+) -> None:
+    fault = Fault("refuse", target)
+    cold = Fault("cold_start", "PersistAtlasFunction")
+    found = met(faulty(fault), [event])
+    assert found == {f"refuse {target}": 1}
+    assert unmet((fault, cold), found) == []
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        logged(why="Atlas Europe: NetworkTimeout"),
+        logged(level="INFO", breaker="atlas/Asia"),
+        logged(BEGIN_MS - 1, why="Atlas Asia: NetworkTimeout"),
+        logged(END_MS + LATE_MS + 1, why="Atlas Asia: NetworkTimeout"),
+        LogEvent(1_500, '[WARNING] Atlas Asia: "WARNING", and no document'),
+        LogEvent(1_500, '{"level":"WARNING","message":"Atlas Asia: elsewhere"}'),
+    ],
+)
+def test_other_lines_and_other_times_show_nothing(event: LogEvent) -> None:
+    fault = Fault("hang", "mongo-asia")
+    found = met(faulty(fault), [event])
+    assert unmet((fault,), found) == ["hang mongo-asia"]
+
+
+def test_posts_that_were_not_accepted_show_that_the_inbox_was_away() -> None:
+    fault = Fault("refuse", "inbox")
+    accepted, late = Answered(1_500, "one", 202, []), Answered(9_000, "one", 503, [])
+    assert unmet((fault,), met(faulty(fault, answers=[accepted, late]), [])) == ["refuse inbox"]
+    refused = Answered(1_500, "one", 503, [])
+    assert unmet((fault,), met(faulty(fault, answers=[refused]), [])) == []
+
+
+def test_what_a_call_may_pass_unharmed_need_not_be_met() -> None:
+    faults = (
+        Fault("slow", "mongo-asia"),
+        Fault("flapping", "mongo-asia"),
+        Fault("throttled", "DposFunction"),
+        # A warm function works on with the data keys that it has.
+        Fault("refuse", "kms"),
+    )
+    assert unmet(faults, met(faulty(*faults), [])) == []
+    cold = Fault("cold_start", "PersistAtlasFunction")
+    assert unmet((*faults, cold), met(faulty(*faults), [])) == ["refuse kms"]

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,19 @@ def test_the_repository_has_no_switch_for_faults_and_each_copied_handler_has_one
 
 def test_a_handler_that_is_told_nothing_works_as_ever(handler: Handler) -> None:
     assert [handler({}, None) for _ in range(3)] == [1, 2, 3]
+
+
+def test_healing_tells_how_often_the_fault_has_struck(tree: WrappedTree, handler: Handler) -> None:
+    handler({}, None)
+    assert tree.set_fault("persist-atlas", "crash_before") == 0
+    for _ in range(4):
+        with suppress(RuntimeError):
+            handler({}, None)
+    assert tree.set_fault("pop", None) == 0
+    assert tree.set_fault("persist-atlas", None) == 4 / EVERY
+    tree.set_fault("persist-atlas", "skew")
+    handler({}, None)
+    assert tree.set_fault("persist-atlas", None) == 1
 
 
 def test_a_crash_before_the_work_leaves_it_undone(tree: WrappedTree, handler: Handler) -> None:

@@ -22,8 +22,9 @@ TOXICS: Final[dict[str, list[tuple[str, str, dict[str, int]]]]] = {
     # Around what a local write may take (1.5 s; 1.2 s count as slow): in time, too slow, too late.
     "slow": [("latency", "downstream", {"latency": 1_300, "jitter": 500})],
     "reset": [("reset_peer", "downstream", {"timeout": 0})],
-    # Closed in the middle of the first answer, which is a TLS handshake's or a reply's.
-    "cut_answer": [("limit_data", "downstream", {"bytes": 2_500})],
+    # Closed in the middle of the first answer, which is a TLS handshake's or a reply's: no whole one of
+    # any store is that short.
+    "cut_answer": [("limit_data", "downstream", {"bytes": 60})],
     # The other side has gone without a word: what we send arrives nowhere.
     "half_open": [("timeout", "upstream", {"timeout": 0})],
     "bandwidth": [
@@ -68,6 +69,10 @@ CLOCK_AHEAD_MS: Final = 45_000
 CLOCK_BEHIND_MS: Final = 3_600_000
 
 
+#: Sets the fault of a handler, or with None heals it; gives how often the one before has struck.
+SetFault = Callable[[str, str | None], int]
+
+
 class Fault(msgspec.Struct, frozen=True):
     """One kind of fault at one target.
 
@@ -94,15 +99,15 @@ class Injector:
     ----------
     access : Access
     machines : Machines
-    handlers : callable
-        Sets the fault of a wrapped handler; None takes it away.
+    handlers : callable, optional
+        Sets the fault of a wrapped handler; None takes it away, and tells how often it struck.
     """
 
     def __init__(
         self,
         access: Access,
         machines: Machines,
-        handlers: Callable[[str, str | None], None] | None = None,
+        handlers: SetFault | None = None,
     ) -> None:
         assert isinstance(access.proxies, Toxiproxy)
         self._proxies = access.proxies
@@ -248,10 +253,13 @@ class Injector:
         if self._handlers is None:
             raise RuntimeError(f"{fault.kind}: this stack's handlers are not wrapped")
         self._handlers(fault.target, fault.kind)
+        struck = 0
         try:
             yield
         finally:
-            self._handlers(fault.target, None)
+            struck = self._handlers(fault.target, None)
+        if not struck:
+            raise NotStruck(f"{fault.kind} {fault.target}: nobody called it")
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Opens stored contents as an independent reader does: with the stores' own libraries and the keys.
 
 MongoDB Client-Side Field Level Encryption by PyMongo's explicit decryption; AWS Encryption SDK
-message format 2 with a KMS master key. No code of the functions takes part, but for the hybrid seal
-inside: no other implementation of it exists; its own tests hold it against PQClean and pyca.
+message format 2 with a KMS master key; the hybrid seal inside by `unsealing`. No code of the
+functions takes part.
 """
 
 import json
@@ -21,7 +21,7 @@ from bson.codec_options import CodecOptions
 from pymongo import MongoClient
 from pymongo.encryption import ClientEncryption
 
-import cert_rust
+from lovectl.chaos.unsealing import unseal
 
 KEY_VAULT: Final = "encryption.__keyVault"
 #: Is in a message's context, but not in what KMS is asked under: see docs/security.md.
@@ -99,7 +99,7 @@ class Keys:
     def _unsealed(self, sealed: bytes, ids: tuple[str, str]) -> Any:
         seal = json.loads(sealed)
         key_id = str(seal["key_id"]).rsplit(".", 1)[0]
-        content = cert_rust.hybrid_open(
+        content = unseal(
             b64decode(self.sealing[key_id]),
             b64decode(seal["wrapped_key"]),
             b64decode(seal["ciphertext"]),

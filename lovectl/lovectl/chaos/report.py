@@ -76,11 +76,14 @@ def _table(scenarios: Sequence[Mapping[str, Any]]) -> str:
 
 def _section(report: Mapping[str, Any], history: History) -> str:
     name = escape(report["name"])
-    faults = ", ".join(map(escape, report["faults"])) or "none"
+    met = report.get("faults_met", {})
+    faults = ", ".join(
+        escape(one) + (f" (met {met[one]} times)" if one in met else "") for one in report["faults"]
+    )
     return "\n".join(
         (
             f"<section id='{name}'><h2>{name}: {_verdict(report)}</h2>",
-            f"<p>Faults: {faults}. <small>Bars are faults, dots transactions at the time of their "
+            f"<p>Faults: {faults or 'none'}. <small>Bars are faults, dots transactions at the time of their "
             "202: their height is the time until they were stored, their lane the store that the "
             "checker found them in.</small></p>",
             timeline(list(_lanes(history)), _start_ms(history), _end_ms(history)),

@@ -14,16 +14,17 @@ from federation.batch import TIERS
 from federation.regions import CONTINENTS, Continent
 from lovectl.access import Access
 from lovectl.chaos.evidence import Evidence
-from lovectl.chaos.faults import CORRUPT, Fault, Injector
+from lovectl.chaos.faults import CORRUPT, Fault, Injector, SetFault
 from lovectl.chaos.history import ACCEPTED, FaultEdge, Found, History, HistoryLog, Mark, now_ms
 from lovectl.chaos.judge import Judgement, Violation, judge, judge_reconciled
 from lovectl.chaos.machines import Machines
 from lovectl.chaos.queues import Inbox
 from lovectl.chaos.reading import StoreReader, federation_of
 from lovectl.chaos.scenarios import FAULT_S, Scenario
+from lovectl.chaos.traces import met, unmet
 from lovectl.chaos.traffic import Traffic
 from lovectl.delegates import NODES
-from lovectl.measures import ranks
+from lovectl.measures import LogEvent, function_log_events, ranks
 
 #: Posts before, during and after the fault: with 15 transactions each, 210 are accepted.
 POSTS_BEFORE: Final = 4
@@ -68,7 +69,7 @@ class Runner:
         seed: int,
         say: Say,
         *,
-        handlers: Callable[[str, str | None], None] | None = None,
+        handlers: SetFault | None = None,
         reconcile: Reconcile | None = None,
     ) -> None:
         self._access = access
@@ -92,7 +93,7 @@ class Runner:
         phases = threading.Barrier(len(group))
         try:
             traffics = self._send_all(group, phases)
-            return self.settle(group, [[one] for one in traffics], began_s)
+            return self.settle(group, [[one] for one in traffics], began_s, must_be_met=True)
         except Exception as error:  # noqa: BLE001 - is told in the report
             self._say("".join(traceback.format_exception(error)))
             seconds = time.monotonic() - began_s
@@ -120,6 +121,8 @@ class Runner:
         traffics: Sequence[Sequence[Traffic]],
         began_s: float,
         broken_off: Sequence[Violation] = (),
+        *,
+        must_be_met: bool = False,
     ) -> list[dict[str, Any]]:
         """After the faults: wait until all is worked off, bring it home, judge it.
 
@@ -131,23 +134,39 @@ class Runner:
             What `begin` gave.
         broken_off : sequence of Violation
             What went wrong with the simulation itself.
+        must_be_met : bool
+            A fault that no function met breaks the verdict.
         """
         settled = self._inbox.wait_until_empty(SETTLE_TIMEOUT_S)
         with ThreadPoolExecutor(READS_AT_ONCE) as pool:
             list(pool.map(self._receipts, group, traffics))
+        logged = self._logged(group)
         evidence = self._brought_home(group)
         reports = []
         for scenario in group:
             found = self._judge(scenario, evidence)
             self._note(scenario, evidence)
-            more = [*broken_off, *self._left_undone(self._history(scenario), evidence)]
+            history = self._history(scenario)
+            more = [*broken_off, *self._left_undone(history, evidence)]
+            times_met = met(history, logged)
+            if must_be_met:
+                more += [
+                    Violation("not_met", "", f"{one}: no function met it")
+                    for one in unmet(scenario.faults, times_met)
+                ]
             if scenario.damage is not None:
                 more += self._damage(scenario, scenario.damage)
             seconds = time.monotonic() - began_s
             report = self._report(scenario, found, evidence, more, settled, seconds)
+            report["faults_met"] = times_met
             reports.append(report)
             self._say(_line(report))
         return reports
+
+    def _logged(self, group: Sequence[Scenario]) -> list[LogEvent]:
+        """What the functions wrote since the first fault of a group began."""
+        faults = self._history(*group).faults()
+        return function_log_events(self._access.aws, faults[0][2]) if faults else []
 
     def _brought_home(self, group: Sequence[Scenario]) -> Evidence:
         """Run reconcile until nothing is left to do: one run is bounded, and breakers may rest yet."""

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 
 from lovectl.access import Access, running_access, started_access
 from lovectl.chaos.beside import beside
+from lovectl.chaos.faults import SetFault
 from lovectl.chaos.history import History, HistoryLog
 from lovectl.chaos.queues import VISIBILITY_S, Inbox
 from lovectl.chaos.run import Runner, Say
@@ -110,7 +111,7 @@ def runner_on(
     log: HistoryLog,
     seed: int,
     say: Say,
-    handlers: Callable[[str, str | None], None] | None = None,
+    handlers: SetFault | None = None,
 ) -> Iterator[Runner]:
     """A runner with reconcile, on a stack whose inbox gives messages back soon."""
     with Inbox(access).visible_again_after(VISIBILITY_S):

@@ -14,6 +14,8 @@ from typing import Final
 from lovectl.paths import REPOSITORY, private_directory
 
 FAULTS_FILE: Final = "faults.json"
+#: Beside it: a line for each call that was made to fail, with its stage.
+STRIKES_SUFFIX: Final = ".struck"
 #: Of every package in `functions/` that may be told to fail.
 STAGES: Final = ("send", "dispatch", "pop", "dpos", "shard", "reward", "persist")
 #: Every how many calls a fault strikes: between its strikes some work gets done.
@@ -34,6 +36,7 @@ def _fault_hook(sound):
     import time
 
     faults_file = pathlib.Path({faults_file!r})
+    strikes_file = faults_file.with_suffix({strikes_suffix!r})
     stage = "-".join(filter(None, ({stage!r}, os.environ.get("TIER", ""))))
     calls = itertools.count(1)
     clocks = time.time, time.time_ns
@@ -45,6 +48,9 @@ def _fault_hook(sound):
         time.time = lambda: clocks[0]() + skew_s
         time.time_ns = lambda: clocks[1]() + skew_s * 1_000_000_000
         strikes = kind is not None and next(calls) % {every} == 1 % {every}
+        if strikes:
+            with strikes_file.open("a") as file:
+                print(stage, file=file)
         if strikes and kind == "crash_before":
             raise RuntimeError("made to crash before its work")
         if strikes and kind == "time_out":
@@ -76,6 +82,7 @@ class WrappedTree:
         self.source = private_directory(directory)
         self.faults_file = directory / FAULTS_FILE
         self._faults: dict[str, str] = {}
+        self._counted: dict[str, int] = {}
         self._lock = threading.Lock()
         self._write()
         shutil.copyfile(REPOSITORY / "template.yaml", directory / "template.yaml")
@@ -86,8 +93,8 @@ class WrappedTree:
             with (directory / "functions" / stage / "app.py").open("a") as file:
                 file.write(hook(stage, self.faults_file) + (more or {}).get(stage, ""))
 
-    def set_fault(self, stage: str, kind: str | None) -> None:
-        """Let a stage fail from its next call on; None heals it.
+    def set_fault(self, stage: str, kind: str | None) -> int:
+        """Let a stage fail from its next call on; None heals it. How often it has failed since before.
 
         Parameters
         ----------
@@ -101,6 +108,14 @@ class WrappedTree:
             else:
                 self._faults[stage] = kind
             self._write()
+            so_far = self._strikes(stage)
+            struck = so_far - self._counted.get(stage, 0)
+            self._counted[stage] = so_far
+            return struck
+
+    def _strikes(self, stage: str) -> int:
+        file = self.faults_file.with_suffix(STRIKES_SUFFIX)
+        return file.read_text().split().count(stage) if file.exists() else 0
 
     def _write(self) -> None:
         staging = self.faults_file.with_suffix(".new")
@@ -111,5 +126,10 @@ class WrappedTree:
 def hook(stage: str, faults_file: Path, hang_s: float = HANG_S) -> str:
     """Source that wraps the `handler` before it; it asks `faults_file` at every call."""
     return _HOOK.format(
-        faults_file=str(faults_file), stage=stage, every=EVERY, hang_s=hang_s, skew_s=SKEW_S
+        faults_file=str(faults_file),
+        strikes_suffix=STRIKES_SUFFIX,
+        stage=stage,
+        every=EVERY,
+        hang_s=hang_s,
+        skew_s=SKEW_S,
     )
