@@ -177,7 +177,9 @@ def _brought_home(access: Access, ids: set[str]) -> Verdict:
 
 
 def _climb(driver: "_Driver", below_per_s: float | None) -> tuple[float, list[dict[str, Any]]]:
-    """Raise the rate until one doesn't hold, or up to one that is given; the last one that did.
+    """Raise the rate until two don't hold, or up to one that is given; the last one that did.
+
+    One alone may have met the start of functions that its rate needs.
 
     A given rate is climbed to as well: all of it at once starts so many functions side by side that
     two cores start nothing else, time-outs end them, and new ones start in their stead.
@@ -187,9 +189,11 @@ def _climb(driver: "_Driver", below_per_s: float | None) -> tuple[float, list[di
     while len(trials) < STEPS_MAX and (below_per_s is None or rate < below_per_s):
         trial = driver.trial(rate, TRIAL_S)
         trials.append(trial)
-        if not trial["holds"]:
+        if trial["holds"]:
+            good = rate
+        elif len(trials) > 1 and not trials[-2]["holds"]:
             break
-        good, rate = rate, rate * STEP
+        rate *= STEP
     return good, trials
 
 

@@ -120,30 +120,33 @@ def test_as_many_whole_requests_as_asked_for_come_from_all_continents(
 
 
 class Machine:
-    """Holds rates up to a limit; remembers those that were tried."""
+    """Holds rates up to a limit, but for an unlucky one; remembers those that were tried."""
 
-    def __init__(self, limit_per_s: float) -> None:
+    def __init__(self, limit_per_s: float, unlucky_per_s: float) -> None:
         self.limit_per_s = limit_per_s
+        self.unlucky_per_s = unlucky_per_s
         self.tried: list[float] = []
 
     def trial(self, per_s: float, time_s: float) -> dict[str, Any]:
         self.tried.append(per_s)
-        return {"holds": per_s <= self.limit_per_s}
+        return {"holds": per_s <= self.limit_per_s and per_s != self.unlucky_per_s}
 
 
 @pytest.mark.parametrize(
-    ("below_per_s", "tried", "good"),
+    ("below_per_s", "unlucky_per_s", "tried", "good"),
     [
-        (None, [1.0, 1.5, 2.25, 3.375], 2.25),
-        (2.0, [1.0, 1.5], 1.5),
-        (0.5, [], 1.0),
-        (9.0, [1.0, 1.5, 2.25, 3.375], 2.25),
+        (None, 0.0, [1.0, 1.5, 2.25, 3.375, 5.0625], 2.25),
+        (None, 1.5, [1.0, 1.5, 2.25, 3.375, 5.0625], 2.25),
+        (None, 2.25, [1.0, 1.5, 2.25, 3.375], 1.5),
+        (2.0, 0.0, [1.0, 1.5], 1.5),
+        (0.5, 0.0, [], 1.0),
+        (9.0, 0.0, [1.0, 1.5, 2.25, 3.375, 5.0625], 2.25),
     ],
 )
 def test_a_rate_is_climbed_to_whether_given_or_searched(
-    below_per_s: float | None, tried: list[float], good: float
+    below_per_s: float | None, unlucky_per_s: float, tried: list[float], good: float
 ) -> None:
-    machine: Any = Machine(limit_per_s=3.0)
+    machine: Any = Machine(3.0, unlucky_per_s)
     found, trials = load._climb(machine, below_per_s)
     assert machine.tried == tried
     assert len(trials) == len(tried)
