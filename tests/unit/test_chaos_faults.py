@@ -8,7 +8,9 @@ import pytest
 from lovectl.chaos.faults import KINDS, Fault
 from lovectl.chaos.files import NothingToCorrupt, corrupted_byte, restored_byte
 from lovectl.chaos.random_faults import POSSIBLE, STREAMS, planned
+from lovectl.chaos.run import POSTS_AFTER, POSTS_BEFORE, POSTS_DURING
 from lovectl.chaos.scenarios import SCENARIOS, chosen
+from lovectl.chaos.traffic import POST_ITEMS
 
 
 def test_there_are_more_than_thirty_scenarios_and_every_kind_of_fault_has_one() -> None:
@@ -27,6 +29,36 @@ def test_scenarios_of_a_group_run_side_by_side_and_none_breaks_what_another_brea
     for group in chosen(list(SCENARIOS)):
         targets = Counter(fault.target for one in group for fault in one.faults)
         assert all(count == 1 for count in targets.values()), group
+
+
+#: In the order in which a batch meets them, as logical ids and as wrapped stages.
+WAY = (
+    ("DispatchFunction", "dispatch"),
+    ("PopFunction", "pop"),
+    ("DposFunction", "dpos"),
+    ("ShardFunction", "shard"),
+    ("RewardFunction", "reward"),
+    ("PersistAtlasFunction", "persist-atlas"),
+)
+LETS_WORK_THROUGH = ("cold_start", "out_of_memory", "skew")
+
+
+def test_no_stage_fails_where_an_earlier_one_lets_nothing_through() -> None:
+    for group in chosen(list(SCENARIOS)):
+        faults = [fault for one in group for fault in one.faults]
+        places = {
+            n: fault.kind
+            for n, names in enumerate(WAY)
+            for fault in faults
+            if fault.target in names
+        }
+        before_the_last = [places[n] for n in sorted(places)[:-1]]
+        assert all(kind in LETS_WORK_THROUGH for kind in before_the_last), group
+
+
+def test_every_continent_sends_while_a_fault_lasts() -> None:
+    assert max(len(one.continents) for one in SCENARIOS.values()) <= POSTS_DURING
+    assert (POSTS_BEFORE + POSTS_DURING + POSTS_AFTER) * POST_ITEMS >= 200
 
 
 def test_scenarios_on_wrapped_handlers_come_last_since_they_need_another_stack() -> None:

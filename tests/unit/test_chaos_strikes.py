@@ -268,6 +268,10 @@ def logged(at_ms: int = 1_500, level: str = "WARNING", **said: Any) -> LogEvent:
         ("immudb", logged(level="ERROR", why="immuDB: UNAVAILABLE")),
         ("kms", logged(why="KMS of Asia: EndpointConnectionError")),
         ("node-tokyo", logged(delegates={"node-tokyo": "unreachable"})),
+        (
+            "node-asia",
+            LogEvent(1_500, '{"level":"WARNING","message":"no full node has the batch yet"}'),
+        ),
     ],
 )
 def test_a_warning_that_names_the_target_shows_that_a_fault_was_met(
@@ -288,7 +292,7 @@ def test_a_warning_that_names_the_target_shows_that_a_fault_was_met(
         logged(BEGIN_MS - 1, why="Atlas Asia: NetworkTimeout"),
         logged(END_MS + LATE_MS + 1, why="Atlas Asia: NetworkTimeout"),
         LogEvent(1_500, '[WARNING] Atlas Asia: "WARNING", and no document'),
-        LogEvent(1_500, '{"level":"WARNING","message":"Atlas Asia: elsewhere"}'),
+        LogEvent(1_500, '{"level":"WARNING","content":"Atlas Asia: elsewhere"}'),
     ],
 )
 def test_other_lines_and_other_times_show_nothing(event: LogEvent) -> None:
@@ -310,6 +314,7 @@ def test_what_a_call_may_pass_unharmed_need_not_be_met() -> None:
         Fault("slow", "mongo-asia"),
         Fault("flapping", "mongo-asia"),
         Fault("throttled", "DposFunction"),
+        Fault("late", "inbox"),
         # A warm function works on with the data keys that it has.
         Fault("refuse", "kms"),
     )

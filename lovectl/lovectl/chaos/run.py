@@ -26,10 +26,11 @@ from lovectl.chaos.traffic import Traffic
 from lovectl.delegates import NODES
 from lovectl.measures import LogEvent, function_log_events, ranks
 
-#: Posts before, during and after the fault: with 15 transactions each, 210 are accepted.
+#: Posts before, during and after the fault: with 15 transactions each, 210 are accepted. Continents take
+#: turns, so that each one sends during the fault.
 POSTS_BEFORE: Final = 4
-POSTS_DURING: Final = 6
-POSTS_AFTER: Final = 4
+POSTS_DURING: Final = len(CONTINENTS)
+POSTS_AFTER: Final = 3
 #: The inbox is empty long before this: a message's pauses are seconds here.
 SETTLE_TIMEOUT_S: Final = 150.0
 #: Of each scenario: one of every post.

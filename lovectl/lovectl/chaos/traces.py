@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from federation.regions import CLUSTERS
-from lovectl.chaos.faults import Fault
+from lovectl.chaos.faults import QUEUE_KINDS, Fault
 from lovectl.chaos.history import ACCEPTED, History
-from lovectl.delegates import NODES
+from lovectl.delegates import FULL_NODES, LIGHT_NODES
 from lovectl.measures import LogEvent
 
 #: No call passes these unharmed; `slow`, `bandwidth` and `sliced` it may, in time, and `flapping`.
@@ -30,6 +30,8 @@ IMPASSABLE: Final = frozenset(
 #: Who met a fault says so when his own time limit is over.
 LATE_MS: Final = 2_500
 _WARNINGS: Final = ('"WARNING"', '"ERROR"')
+#: The fields that name who was asked.
+_SAYING: Final = ("message", "why", "breaker", "delegates", "parts")
 _INBOX: Final = "inbox"
 _KMS: Final = "kms"
 #: How the functions name what they ask, in the reason of a failure and as a breaker.
@@ -41,7 +43,9 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "dynamodb": ("DynamoDB:", '"dynamodb"'),
     "immudb": ("immuDB:", '"immudb"'),
     _KMS: ("KMS of ", "kms/"),
-    **{node: (f'"{node}"',) for node in NODES},
+    **{node: (f'"{node}"',) for node in LIGHT_NODES},
+    # While the light nodes' votes suffice, these are asked only to keep the batch.
+    **{node: (f'"{node}"', '"no full node has the batch yet"') for node in FULL_NODES},
 }
 
 
@@ -56,6 +60,8 @@ def met(history: History, events: Iterable[LogEvent]) -> dict[str, int]:
     warnings = [one for one in events if any(level in one.message for level in _WARNINGS)]
     found: dict[str, int] = {}
     for kind, target, begin_ms, end_ms in history.faults():
+        if kind in QUEUE_KINDS:
+            continue
         if target == _INBOX:
             times = sum(
                 begin_ms <= one.at_ms <= end_ms + LATE_MS
@@ -94,5 +100,5 @@ def _names(message: str, target: str) -> bool:
         document: Any = json.loads(message[max(0, start) :])
     except ValueError:
         return False
-    said = json.dumps([document.get(one) for one in ("why", "breaker", "delegates", "parts")])
+    said = json.dumps([document.get(one) for one in _SAYING])
     return any(name in said for name in _NAMES[target])
