@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+ATTEMPTS_MAX: Final = 5
 #: In the order in which data flows.
 STAGES: Final = ("authorize", "send", "dispatch", "pop", "dpos", "shard", "reward", "persist")
 
@@ -88,7 +89,10 @@ def function_log_events(aws: Callable[..., Any], started_ms: int) -> list[LogEve
     aws : callable
         `aws("logs")` is a boto3 client.
     """
-    logs = aws("logs")
+    from botocore.config import Config
+
+    # MiniStack fails while a function of it begins another log.
+    logs = aws("logs", config=Config(retries={"total_max_attempts": ATTEMPTS_MAX}))
     found: list[LogEvent] = []
     for page in logs.get_paginator("describe_log_groups").paginate(
         logGroupNamePrefix="/aws/lambda/"
