@@ -19,6 +19,7 @@ from lovectl.chaos.queues import Inbox, NotStruck
 from lovectl.chaos.random_faults import Planned
 from lovectl.chaos.run import RECONCILED, Runner
 from lovectl.chaos.traces import LATE_MS, met, unmet
+from lovectl.delegates import FULL_NODES
 from lovectl.measures import LogEvent
 from lovectl.toxiproxy import Toxiproxy
 
@@ -307,6 +308,12 @@ def test_posts_that_were_not_accepted_show_that_the_inbox_was_away() -> None:
     assert unmet((fault,), met(faulty(fault, answers=[accepted, late]), [])) == ["refuse inbox"]
     refused = Answered(1_500, "one", 503, [])
     assert unmet((fault,), met(faulty(fault, answers=[refused]), [])) == []
+
+
+def test_one_full_node_may_be_away_unnoticed_but_not_all_three() -> None:
+    faults = [Fault("hang", node) for node in FULL_NODES]
+    assert unmet(faults[:2], met(faulty(*faults[:2]), [])) == []
+    assert len(unmet(faults, met(faulty(*faults), []))) == len(FULL_NODES)
 
 
 def test_what_a_call_may_pass_unharmed_need_not_be_met() -> None:

@@ -44,7 +44,7 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "immudb": ("immuDB:", '"immudb"'),
     _KMS: ("KMS of ", "kms/"),
     **{node: (f'"{node}"',) for node in LIGHT_NODES},
-    # While the light nodes' votes suffice, these are asked only to keep the batch.
+    # While the light nodes' votes suffice, these are asked only to keep the batch; one of them may do.
     **{node: (f'"{node}"', '"no full node has the batch yet"') for node in FULL_NODES},
 }
 
@@ -84,12 +84,14 @@ def unmet(faults: Iterable[Fault], found: Mapping[str, int]) -> list[str]:
     """Those of a scenario's faults that nobody met, though whoever had come would have."""
     chosen = tuple(faults)
     is_cold = any(one.kind == "cold_start" for one in chosen)
+    optional = set() if FULL_NODES.keys() <= {one.target for one in chosen} else set(FULL_NODES)
+    # With the data keys that it has, a warm function works on.
+    optional |= set() if is_cold else {_KMS}
     return [
         name
         for one in chosen
         if one.kind in IMPASSABLE
-        # With the data keys that it has, a warm function works on.
-        and (one.target != _KMS or is_cold)
+        and one.target not in optional
         and found.get(name := f"{one.kind} {one.target}") == 0
     ]
 
