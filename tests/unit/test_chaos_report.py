@@ -42,6 +42,7 @@ def report(**changes: Any) -> dict[str, Any]:
         "seconds": 9.5,
         "latency_ms": {"p50": 600, "p99": 600, "max": 600},
         "faults": ["hang mongo-europe"],
+        "faults_met": {"hang mongo-europe": 3},
         "violations": [
             {"rule": "duplicated", "transaction_id": NAME, "detail": "lies in <two> stores"}
         ],
@@ -61,6 +62,7 @@ def test_the_report_loads_nothing_and_runs_nothing() -> None:
 def test_the_report_tells_seed_verdict_and_each_violation() -> None:
     html = html_report(report(), HISTORY)
     assert "seed 7" in html
+    assert "hang mongo-europe (met 3 times)" in html
     assert "lies in &lt;two&gt; stores" in html
     assert "HTTP 503: &lt;no inbox&gt;" in html
     assert NAME in html

@@ -302,6 +302,13 @@ def test_other_lines_and_other_times_show_nothing(event: LogEvent) -> None:
     assert unmet((fault,), found) == ["hang mongo-asia"]
 
 
+def test_a_fault_that_never_began_was_not_met_either() -> None:
+    fault = Fault("hang", "mongo-asia")
+    assert unmet((fault,), met(faulty(), [logged(why="Atlas Asia: NetworkTimeout")])) == [
+        "hang mongo-asia"
+    ]
+
+
 def test_posts_that_were_not_accepted_show_that_the_inbox_was_away() -> None:
     fault = Fault("refuse", "inbox")
     accepted, late = Answered(1_500, "one", 202, []), Answered(9_000, "one", 503, [])

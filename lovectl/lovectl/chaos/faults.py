@@ -253,7 +253,6 @@ class Injector:
         if self._handlers is None:
             raise RuntimeError(f"{fault.kind}: this stack's handlers are not wrapped")
         self._handlers(fault.target, fault.kind)
-        struck = 0
         try:
             yield
         finally:

@@ -76,7 +76,7 @@ def _table(scenarios: Sequence[Mapping[str, Any]]) -> str:
 
 def _section(report: Mapping[str, Any], history: History) -> str:
     name = escape(report["name"])
-    met = report.get("faults_met", {})
+    met = report["faults_met"]
     faults = ", ".join(
         escape(one) + (f" (met {met[one]} times)" if one in met else "") for one in report["faults"]
     )

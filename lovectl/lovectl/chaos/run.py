@@ -158,8 +158,7 @@ class Runner:
             if scenario.damage is not None:
                 more += self._damage(scenario, scenario.damage)
             seconds = time.monotonic() - began_s
-            report = self._report(scenario, found, evidence, more, settled, seconds)
-            report["faults_met"] = times_met
+            report = self._report(scenario, found, evidence, more, settled, seconds, times_met)
             reports.append(report)
             self._say(_line(report))
         return reports
@@ -335,6 +334,7 @@ class Runner:
         more: list[Violation],
         settled: bool,
         seconds: float,
+        times_met: dict[str, int],
     ) -> dict[str, Any]:
         history = self._history(scenario)
         violations = [*found.violations, *more]
@@ -363,6 +363,7 @@ class Runner:
             "first_batch_ms": _first_batch_ms(history, latencies),
             "faults": [f"{one.kind} {one.target}" for one in scenario.faults]
             + ([f"{scenario.damage.kind} {scenario.damage.target}"] if scenario.damage else []),
+            "faults_met": times_met,
             "seconds": round(seconds, 1),
         }
 
@@ -372,7 +373,7 @@ class Runner:
         accepted = len(history.accepted_at_ms)
         told = Violation("broken_off", "", f"{type(error).__name__}: {error}")
         found = Judgement(accepted, 0, 0, 0, 0, dict.fromkeys(TIERS, 0), 0, [told])
-        return self._report(scenario, found, Evidence([]), [], True, seconds)
+        return self._report(scenario, found, Evidence([]), [], True, seconds, {})
 
 
 def latencies_ms(history: History, evidence: Evidence) -> dict[str, int]:

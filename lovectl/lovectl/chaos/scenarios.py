@@ -217,6 +217,22 @@ _SCENARIOS: Final[tuple[Scenario, ...]] = (
         {"crash_before": "crashes", "crash_after": "", "time_out": "", "skew": ""},
         wrapped=True,
     ),
+    # Written in a fallback tier, but reported as failed: the next tier gets it too, or the inbox has it yet.
+    *(
+        Scenario(
+            f"{target}-function-{kind.replace('_', '-')}",
+            (*_clusters(home), *before, Fault(kind, f"persist-{target}")),
+            f"{target}-function-{kind}",
+            (home,),
+            wrapped=True,
+        )
+        for target, home, before in (
+            ("dynamodb", Continent.ASIA, ()),
+            ("immudb", Continent.AFRICA, (Fault(REFUSE, "dynamodb"),)),
+        )
+        for kind in ("crash_before", "crash_after")
+    ),
+    *_of("shard", "shard", {"crash_after": ""}, wrapped=True),
     *_of(
         "dispatch",
         "dispatch",

@@ -92,7 +92,7 @@ def unmet(faults: Iterable[Fault], found: Mapping[str, int]) -> list[str]:
         for one in chosen
         if one.kind in IMPASSABLE
         and one.target not in optional
-        and found.get(name := f"{one.kind} {one.target}") == 0
+        and not found.get(name := f"{one.kind} {one.target}")
     ]
 
 

@@ -94,7 +94,7 @@ class WrappedTree:
                 file.write(hook(stage, self.faults_file) + (more or {}).get(stage, ""))
 
     def set_fault(self, stage: str, kind: str | None) -> int:
-        """Let a stage fail from its next call on; None heals it. How often it has failed since before.
+        """Let a stage fail from its next call on; None heals it. Gives how often it failed until now.
 
         Parameters
         ----------
